@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/**
+ * @file sheaf/backend.h
+ * A backend: where a cache gets objects in bulk, and gives them back.
+ *
+ * Fill a struct sheaf_backend to bring your own; sheaf_backend_malloc is the plain
+ * one, <sheaf/slab.h> the one to prefer.
+ */
+#ifndef SHEAF_BACKEND_H
+#define SHEAF_BACKEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+/** Flag of an allocation: do not block, lock or call the system; fail instead. */
+#define SHEAF_NOWAIT 1u
+
+/** Any NUMA node will do. */
+#define SHEAF_NODE_ANY (-1)
+
+/**
+ * Operations of a backend. All of them are called by any number of threads at
+ * once, with no lock of the library held and never inside a slot.
+ */
+struct sheaf_backend_ops {
+	/** For messages and statistics: "malloc", "slab". */
+	const char *name;
+	/**
+	 * Get up to @p n objects: all or part.
+	 *
+	 * @p ctx is the backend's; @p node is where the memory should be, or
+	 * SHEAF_NODE_ANY; @p flags is 0 or SHEAF_NOWAIT (under which it neither
+	 * blocks, nor locks, nor calls the system); @p objects has room for @p n
+	 * pointers. Returns how many were stored, from 0 to @p n; they are the
+	 * caller's.
+	 */
+	size_t (*alloc_bulk)(void *ctx, int node, unsigned flags, size_t n, void **objects);
+	/** Give back @p n objects that alloc_bulk handed out, in any order. Never fails. */
+	void (*free_bulk)(void *ctx, size_t n, void *const *objects);
+	/** End of the backend; all objects are back. NULL if there is nothing to do. */
+	void (*destroy)(void *ctx);
+};
+
+/** A backend: operations and what they work on. Copied by value. */
+struct sheaf_backend {
+	const struct sheaf_backend_ops *ops;
+	void *ctx;
+};
+
+/**
+ * A backend over the C library's allocator: aligned_alloc() and free() per object.
+ * Under SHEAF_NOWAIT it hands out nothing, because malloc may lock and map.
+ *
+ * @param backend written; needs no memory of its own and no destroy
+ * @param size bytes of one object, 1 to 2^30
+ * @param align bytes, a power of two up to 2^20, or 0 for that of malloc
+ *
+ * Context: any thread. Ordering: none. Progress: wait-free.
+ * Return: 0; -EINVAL if size or align is out of range.
+ */
+int sheaf_backend_malloc(struct sheaf_backend *backend, size_t size, size_t align);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/**
+ * @file sheaf/cache.h
+ * A cache of objects of one size: alloc and free without atomics, free after a grace
+ * period in whole sheaves, and prefilled sheaves for sections that cannot fail.
+ *
+ * Each thread has a slot in each cache it uses: a main and a spare sheaf for
+ * allocation and free, an rcu sheaf for what is retired. Behind the slots stand a
+ * barn and a recycler per NUMA node, and a backend.
+ *
+ * Which operations may run at the same time on one cache: all with all, except
+ * create, destroy and check, which need the cache to be idle. A prefilled sheaf
+ * is its borrower's: one thread at a time.
+ *
+ * None of these functions may be called from a signal handler, except
+ * sheaf_cache_alloc_from().
+ */
+#ifndef SHEAF_CACHE_H
+#define SHEAF_CACHE_H
+
+#include <sheaf/backend.h>
+#include <sheaf/gp.h>
+#include <sheaf/sheaf.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+/** Flag of sheaf_cache_prefill(): exactly n objects, and over-use is reported. */
+#define SHEAF_STRICT 2u
+
+/** Buckets of the prefill histograms: bucket i counts values below 2^i, the last is the rest. */
+#define SHEAF_CACHE_PREFILLS 16
+
+/** A cache; library's memory. */
+struct sheaf_cache;
+
+/** Called on over-use of a strict prefilled sheaf, instead of abort(). */
+typedef void sheaf_cache_overuse_fn(void *arg, struct sheaf_cache *cache, uint32_t asked,
+				    const void *caller);
+
+/** How a cache is made; zero means default. */
+struct sheaf_cache_attr {
+	/** sizeof(struct sheaf_cache_attr); an older program has a smaller one. */
+	size_t size;
+	/** Bytes of one object, 1 to 2^30; required. */
+	size_t object_size;
+	/** Alignment of objects in bytes, a power of two; default: that of malloc (16). */
+	size_t object_align;
+	/** For messages and statistics; copied, cut at 31 characters; default "sheaf". */
+	const char *name;
+	/** Objects per sheaf, 1 to 65536; default by object size. */
+	uint32_t capacity;
+	/** Soft limits of each barn in sheaves; default 32 each, UINT32_MAX for a limit of zero. */
+	uint32_t barn_full;
+	uint32_t barn_empty;
+	/** Grace-period source for retired objects; must outlive the cache. Default: none, then
+	 *  sheaf_cache_free_rcu() must not be called. */
+	struct sheaf_gp *gp;
+	/** Objects in flight per node above which the source is hurried; default 65536, UINT64_MAX for none. */
+	uint64_t rcu_soft_limit;
+	/** Where objects come from; the cache owns it on success and destroys it. Default
+	 *  (ops NULL): the slab backend up to 65536 bytes, the malloc one above. */
+	struct sheaf_backend backend;
+	/** NUMA nodes, 1 to 64; default: what the system has. */
+	unsigned nodes;
+	/** Tells the node (0 to nodes - 1) of the calling thread; default: ask the system. */
+	int (*current_node)(void *arg);
+	/** Passed to @p current_node. */
+	void *node_arg;
+	/** Called on over-use of a strict prefilled sheaf; default: message and abort(). */
+	sheaf_cache_overuse_fn *overuse;
+	/** Passed to @p overuse. */
+	void *overuse_arg;
+};
+
+/** Counters of a cache; see sheaf_cache_stats(). Trips are visits to the next layer down. */
+struct sheaf_cache_stats {
+	/** As made: bytes of an object, objects per sheaf, barns. */
+	size_t object_size;
+	uint32_t capacity;
+	uint32_t nodes;
+	/** Slots ever made, and those of threads that have ended. */
+	uint32_t slots;
+	uint32_t orphans;
+	/** Visits of slots to a barn, for allocation and for free; a trade is one visit. */
+	uint64_t barn_alloc_trips;
+	uint64_t barn_free_trips;
+	/** Of those, the ones that came back without what they went for. */
+	uint64_t barn_failed;
+	/** Barn races lost, all barns. */
+	uint64_t barn_races;
+	/** Visits to the backend, and objects that came and went. */
+	uint64_t backend_alloc_trips;
+	uint64_t backend_free_trips;
+	uint64_t backend_allocated;
+	uint64_t backend_freed;
+	/** Rcu sheaves sealed, and ripe ones taken back for use. */
+	uint64_t sealed;
+	uint64_t recycled;
+	/** Retired objects waiting in recyclers, now and at most (sum of the peaks of the nodes). */
+	uint64_t in_flight;
+	uint64_t in_flight_peak;
+	/** Objects in slots, in barns, and put into prefilled sheaves that are lent now. */
+	uint64_t held_slots;
+	uint64_t held_barns;
+	uint64_t held_lent;
+	/** Prefilled sheaves lent, those above capacity, and objects asked for and used. */
+	uint64_t prefills;
+	uint64_t prefills_oversize;
+	uint64_t prefill_asked[SHEAF_CACHE_PREFILLS];
+	uint64_t prefill_used[SHEAF_CACHE_PREFILLS];
+	/** Calls that went round the slot because it was in use or could not be made. */
+	uint64_t bypassed;
+	/** Retired objects given up for want of any memory inside a read section. */
+	uint64_t abandoned;
+};
+
+/**
+ * Make a cache.
+ *
+ * @param cache written on success; end it with sheaf_cache_destroy()
+ * @param attr what for; not kept. On failure its backend stays the caller's.
+ *
+ * Context: any thread; may block. Ordering: none. Progress: blocking (malloc).
+ * Return: 0; -EINVAL if an attribute is out of range; -ENOMEM.
+ */
+int sheaf_cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr);
+
+/**
+ * End a cache: gives everything back to the backend and destroys that too. Waits
+ * for retired objects first.
+ *
+ * @param cache ended on success, usable as before on failure
+ * @param live if not NULL, set to the number of objects still allocated; prefilled
+ *	sheaves not yet returned count with all they hold
+ *
+ * Context: the only user of @p cache; as sheaf_gp_wait() if anything was retired.
+ * Ordering: none. Progress: blocking.
+ * Return: 0; -EBUSY if objects are still allocated or sheaves lent; -EDEADLK if a
+ *	manual source has to be stepped first.
+ */
+int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live);
+
+/**
+ * Allocate one object.
+ *
+ * @param cache which
+ * @param flags 0; or SHEAF_NOWAIT: only what the layers hold, no system call
+ *
+ * Context: any thread, not in a signal handler. Blocks only in the backend.
+ * Ordering: acquires what the thread that freed the object released.
+ * Progress: wait-free from the slot; lock-free from barn and recycler.
+ * Return: an object with undefined contents, the caller's until it is freed; NULL
+ *	if there is no memory.
+ */
+void *sheaf_cache_alloc(struct sheaf_cache *cache, unsigned flags);
+
+/**
+ * Free one object at once.
+ *
+ * @param cache the one it came from
+ * @param object allocated from @p cache, reachable by nobody else; NULL is ignored
+ *
+ * Context: any thread, not in a signal handler. Blocks only in the backend.
+ * Ordering: releases the caller's writes to whoever gets the object.
+ * Progress: wait-free into the slot; lock-free into the barn.
+ */
+void sheaf_cache_free(struct sheaf_cache *cache, void *object);
+
+/**
+ * Allocate many objects, all or part.
+ *
+ * @param cache which
+ * @param flags as sheaf_cache_alloc()
+ * @param n objects wanted
+ * @param objects room for @p n pointers
+ *
+ * Context, Ordering: as sheaf_cache_alloc(). Progress: as there, O(n).
+ * Return: how many were stored in objects[0 ..]; less than @p n if memory ran out.
+ */
+size_t sheaf_cache_alloc_bulk(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects);
+
+/**
+ * Free many objects at once.
+ *
+ * @param cache the one they came from
+ * @param n objects
+ * @param objects array of @p n non-NULL pointers; the array stays the caller's
+ *
+ * Context, Ordering: as sheaf_cache_free(). Progress: as there, O(n).
+ */
+void sheaf_cache_free_bulk(struct sheaf_cache *cache, size_t n, void *const *objects);
+
+/**
+ * Retire an object: it is free once a grace period has passed.
+ *
+ * @param cache the one it came from, made with a grace-period source
+ * @param object allocated from @p cache; no read section that begins now can reach
+ *	it; NULL is ignored
+ *
+ * Context: any thread, also inside a read section; not in a signal handler. Does
+ *	not block while there is memory for one more sheaf. Without, it empties
+ *	sheaves of this cache to get one; if there is none it waits for a grace
+ *	period outside a read section, and inside one it abandons the object (it
+ *	stays allocated; counted in sheaf_cache_stats.abandoned).
+ * Ordering: as sheaf_recycler_give() when the sheaf is sealed.
+ * Progress: wait-free into the slot; lock-free when a sheaf is sealed.
+ */
+void sheaf_cache_free_rcu(struct sheaf_cache *cache, void *object);
+
+/**
+ * Borrow a private sheaf with at least @p n objects, for a section that must not
+ * block: sheaf_cache_alloc_from() then cannot fail until @p n are used.
+ *
+ * @param cache which
+ * @param n upper bound of what the section allocates, in objects, up to 2^20; above
+ *	the capacity of the cache the sheaf is an oversize one
+ * @param flags SHEAF_STRICT: exactly @p n, over-use is reported with the call site;
+ *	SHEAF_NOWAIT: only what the layers hold
+ *
+ * Context: any thread, not in a signal handler. Blocks only in the backend.
+ * Ordering: acquires as sheaf_cache_alloc(). Progress: as sheaf_cache_alloc_bulk().
+ * Return: the sheaf, borrowed until sheaf_cache_return(); NULL if there is no memory
+ *	(nothing is lent then) or @p n is above 2^20.
+ */
+struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigned flags);
+
+/**
+ * Allocate from a prefilled sheaf.
+ *
+ * @param cache the one that lent it
+ * @param sheaf borrowed by the caller
+ *
+ * Context: the borrower, any place, signal handlers included (if no other context
+ *	uses the same sheaf). Never blocks.
+ * Ordering: none. Progress: wait-free.
+ * Return: an object, the caller's until it is freed; NULL when the sheaf is used up
+ *	(a strict one reports that first).
+ */
+void *sheaf_cache_alloc_from(struct sheaf_cache *cache, struct sheaf *sheaf);
+
+/**
+ * Top up a prefilled sheaf so that @p n more allocations cannot fail.
+ *
+ * @param cache the one that lent it
+ * @param sheaf borrowed by the caller; may be exchanged for a larger one
+ * @param n objects, up to 2^20
+ * @param flags 0 or SHEAF_NOWAIT; strictness stays as it was lent
+ *
+ * Context, Ordering, Progress: as sheaf_cache_prefill().
+ * Return: 0; -ENOMEM (the sheaf is valid, lent, and may hold more than before);
+ *	-EINVAL if @p n is too large (unchanged).
+ */
+int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, unsigned flags);
+
+/**
+ * Return a prefilled sheaf with what is left in it. Usually it becomes the slot's
+ * spare, else it is one visit to the barn.
+ *
+ * @param cache the one that lent it
+ * @param sheaf borrowed by the caller, not to be used afterwards; NULL is ignored
+ *
+ * Context: any thread, not in a signal handler. Blocks only in the backend.
+ * Ordering: releases as sheaf_cache_free(). Progress: lock-free but for the backend.
+ */
+void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf);
+
+/**
+ * Give what the calling thread's slot holds to the barn, and what does not fit to
+ * the backend; seals its rcu sheaf.
+ *
+ * Context: any thread, not in a signal handler. Blocks only in the backend.
+ * Ordering: releases as sheaf_cache_free(). Progress: lock-free but for the backend.
+ */
+void sheaf_cache_flush(struct sheaf_cache *cache);
+
+/**
+ * Give everything that is free to the backend: all slots, all barns, all that is
+ * ripe. The others go on meanwhile; rcu sheaves are sealed.
+ *
+ * Context: any thread, not in a signal handler; may block.
+ * Ordering: acquires what the others released. Progress: blocking.
+ * Return: objects given back.
+ */
+size_t sheaf_cache_shrink(struct sheaf_cache *cache);
+
+/**
+ * Wait until every object retired before this call is free: seals the rcu sheaf of
+ * every slot and waits for their tickets.
+ *
+ * Context: as sheaf_gp_wait(): may block, not inside a read section.
+ * Ordering: as sheaf_gp_elapsed() that is true. Progress: blocking.
+ * Return: 0; -EDEADLK from a manual source that has to be stepped first (the
+ *	sheaves are sealed then).
+ */
+int sheaf_cache_barrier(struct sheaf_cache *cache);
+
+/**
+ * Change the soft limits of all barns, also while in use.
+ *
+ * @param cache which
+ * @param full sheaves with objects, per node
+ * @param empty sheaves without, per node
+ *
+ * Context: any thread. Ordering: none. Progress: wait-free.
+ */
+void sheaf_cache_set_barn_limits(struct sheaf_cache *cache, uint32_t full, uint32_t empty);
+
+/**
+ * Read the counters. Exact when the cache is at rest, recent values otherwise.
+ *
+ * Context: any thread; may block for a short time. Ordering: none. Progress: blocking.
+ */
+void sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stats);
+
+/**
+ * Do all invariants hold? They are listed in lib/cache_state.h.
+ *
+ * Context: the only user of @p cache; for tests.
+ * Ordering: none. Progress: blocking, O(objects held).
+ * Return: true if they hold.
+ */
+bool sheaf_cache_check(struct sheaf_cache *cache);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif

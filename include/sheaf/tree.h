@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/**
+ * @file sheaf/tree.h
+ * A B-tree over non-overlapping inclusive ranges of uint64_t keys to any non-NULL
+ * pointer. Readers run under RCU, take no lock and write nothing; one writer at a
+ * time; writes between prepare and finish cannot fail for memory.
+ *
+ * The tree owns its nodes and never touches what the entries point to.
+ *
+ * Which operations may run at the same time on one tree:
+ *
+ *	                  | _rcu, load | store, insert, | prepare, | create,
+ *	                  |            | erase, gaps,   | finish   | destroy,
+ *	                  |            | lock           |          | clear,check
+ *	------------------+------------+----------------+----------+-----------
+ *	_rcu, load        |    yes     |      yes       |   yes    |  no
+ *	store .. lock     |    yes     |  they wait     |   yes    |  no
+ *	prepare, finish   |    yes     |      yes       |   yes    |  no
+ *	create .. check   |    no      |      no        |   no     |  no
+ *
+ * `_locked` forms run under sheaf_tree_lock(), or under a lock of the caller that
+ * all writers of this tree share. `_rcu` forms run inside a read section of the
+ * tree's grace-period source.
+ *
+ * One write is one moment: a load sees the tree before it or after it, never a
+ * mixture, however many ranges the write replaced.
+ */
+#ifndef SHEAF_TREE_H
+#define SHEAF_TREE_H
+
+#include <sheaf/cache.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+/** Bytes and alignment of a node: what a cache for nodes must hand out. */
+#define SHEAF_TREE_NODE_BYTES 256
+
+/** No tree is higher than this, whatever its keys. */
+#define SHEAF_TREE_HEIGHT_MAX 32
+
+/** A tree; library's memory. */
+struct sheaf_tree;
+
+/** How a tree is made; zero means default. */
+struct sheaf_tree_attr {
+	/** sizeof(struct sheaf_tree_attr); an older program has a smaller one. */
+	size_t size;
+	/** Grace-period source of the readers; required, must outlive the tree. */
+	struct sheaf_gp *gp;
+	/** Cache for nodes, from sheaf_tree_nodes_create() or alike: objects of at least
+	 *  SHEAF_TREE_NODE_BYTES, aligned to 64 bytes, same grace-period source. May
+	 *  be shared by many trees and must outlive them. Default: one of its own. */
+	struct sheaf_cache *nodes;
+};
+
+/** Counters of a tree; see sheaf_tree_stats(). */
+struct sheaf_tree_stats {
+	/** Ranges stored now. */
+	uint64_t entries;
+	/** Nodes in the tree now, and levels (0 when empty). */
+	uint64_t nodes;
+	uint32_t height;
+	/** Since create: writes that changed something, nodes made and retired by them. */
+	uint64_t writes;
+	uint64_t nodes_made;
+	uint64_t nodes_retired;
+};
+
+/**
+ * Make a cache that suits tree nodes.
+ *
+ * @param nodes written on success; end it with sheaf_cache_destroy() after the trees
+ * @param gp grace-period source of the trees
+ *
+ * Context: any thread. Ordering: none. Progress: blocking (malloc).
+ * Return: 0; -EINVAL; -ENOMEM.
+ */
+int sheaf_tree_nodes_create(struct sheaf_cache **nodes, struct sheaf_gp *gp);
+
+/**
+ * Make an empty tree. It takes no node before the first store.
+ *
+ * @param tree written on success; end it with sheaf_tree_destroy()
+ * @param attr what for; not kept
+ *
+ * Context: any thread. Ordering: none. Progress: blocking (malloc).
+ * Return: 0; -EINVAL if the source is missing or the node cache does not fit; -ENOMEM.
+ */
+int sheaf_tree_create(struct sheaf_tree **tree, const struct sheaf_tree_attr *attr);
+
+/**
+ * End a tree and free its nodes at once. The entries stay the caller's.
+ *
+ * Context: the only user of @p tree: no reader can reach it any more, and nothing
+ *	is prepared. A tree with a node cache of its own waits for a grace period.
+ * Ordering: none. Progress: blocking.
+ */
+void sheaf_tree_destroy(struct sheaf_tree *tree);
+
+/**
+ * Remove all ranges and free the nodes at once.
+ *
+ * Context: the only user of @p tree. Ordering: none. Progress: blocking.
+ */
+void sheaf_tree_clear(struct sheaf_tree *tree);
+
+/**
+ * Find the entry whose range holds a key, inside a read section.
+ *
+ * Context: a read section of the tree's source.
+ * Ordering: acquires what the writer released when it stored the entry.
+ * Progress: wait-free, O(height); no lock, no write, no retry.
+ * Return: the entry; NULL if the key is in a hole. What it points to is alive until
+ *	the section ends, if its owner retires it after removing it here.
+ */
+void *sheaf_tree_load_rcu(const struct sheaf_tree *tree, uint64_t key);
+
+/**
+ * As sheaf_tree_load_rcu(), in a read section of its own. Whoever uses what the
+ * entry points to must know for other reasons that it stays alive.
+ *
+ * Context: a thread registered with the flavour. Ordering, Progress: as there.
+ * Return: the entry; NULL if the key is in a hole.
+ */
+void *sheaf_tree_load(const struct sheaf_tree *tree, uint64_t key);
+
+/**
+ * Take and leave the tree's own writer lock; for `_locked` forms.
+ *
+ * Context: any thread; may block; not recursive. Ordering: as a mutex.
+ * Progress: blocking.
+ */
+void sheaf_tree_lock(struct sheaf_tree *tree);
+void sheaf_tree_unlock(struct sheaf_tree *tree);
+
+/** Nodes set aside for writes that must not fail. In the caller's memory; fields are private. */
+struct sheaf_tree_prep {
+	struct sheaf *sheaf;
+	uint32_t writes;
+	uint32_t height;
+};
+
+/**
+ * Set nodes aside for @p writes writes, the exact worst case at the height that the
+ * tree has now.
+ *
+ * @param tree which
+ * @param prep written; to be finished whether used or not; one thread at a time
+ * @param writes stores, inserts or erases to come, 1 to 1024
+ *
+ * Context: any thread; with or without the writer lock. Blocks only in the backend.
+ * Ordering: none. Progress: as sheaf_cache_prefill().
+ * Return: 0; -ENOMEM or -EINVAL (nothing to finish then).
+ */
+int sheaf_tree_prepare(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint32_t writes);
+
+/**
+ * Do the nodes set aside still suffice? Ask once under the writer lock if others
+ * could write between prepare and lock: a tree that has grown higher needs more.
+ *
+ * Context: under the writer lock. Ordering: none. Progress: wait-free.
+ * Return: true if all writes left of @p prep are guaranteed.
+ */
+bool sheaf_tree_prepared_locked(const struct sheaf_tree *tree, const struct sheaf_tree_prep *prep);
+
+/**
+ * Give back what was set aside and not used.
+ *
+ * @param tree the one it was prepared for
+ * @param prep must be prepared again before it is used again
+ *
+ * Context: any thread; as sheaf_cache_return(). Ordering: none. Progress: as there.
+ */
+void sheaf_tree_finish(struct sheaf_tree *tree, struct sheaf_tree_prep *prep);
+
+/**
+ * Store an entry over a range; what was there is overwritten, and ranges that reach
+ * beyond it are cut or split.
+ *
+ * @param tree which
+ * @param first first key of the range
+ * @param last last key of the range, inclusive, at least @p first
+ * @param entry any pointer; NULL erases the range
+ *
+ * Context: a thread that may block; not inside a read section.
+ * Ordering: releases the caller's writes to whoever loads the entry.
+ * Progress: blocking (writer lock, node cache).
+ * Return: 0; -EINVAL if first > last; -ENOMEM (tree unchanged).
+ */
+int sheaf_tree_store(struct sheaf_tree *tree, uint64_t first, uint64_t last, void *entry);
+
+/**
+ * As sheaf_tree_store(), under the writer lock, with nodes that were set aside.
+ *
+ * @param tree which
+ * @param prep from sheaf_tree_prepare(); counts as one write; NULL to allocate
+ * @param first first key of the range
+ * @param last last key, inclusive
+ * @param entry any pointer; NULL erases the range
+ *
+ * Context: under the writer lock; may run inside a read section. With @p prep it
+ *	neither blocks nor reaches the backend for nodes; nodes that it replaced
+ *	are retired as sheaf_cache_free_rcu() does.
+ * Ordering: as there. Progress: with @p prep lock-free, O(height + nodes overwritten).
+ * Return: 0; -EINVAL if first > last; without @p prep -ENOMEM; with @p prep -EAGAIN
+ *	if what was set aside does not suffice any more or is used up. Tree
+ *	unchanged on failure.
+ */
+int sheaf_tree_store_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint64_t first,
+			    uint64_t last, void *entry);
+
+/**
+ * Store an entry over a range that is free.
+ *
+ * @param tree which
+ * @param first first key of the range
+ * @param last last key, inclusive
+ * @param entry not NULL
+ *
+ * Context, Ordering, Progress: as sheaf_tree_store().
+ * Return: 0; -EEXIST if any key of the range is taken; -EINVAL if first > last or
+ *	@p entry is NULL; -ENOMEM. Tree unchanged on failure.
+ */
+int sheaf_tree_insert(struct sheaf_tree *tree, uint64_t first, uint64_t last, void *entry);
+
+/**
+ * As sheaf_tree_insert(), under the writer lock; see sheaf_tree_store_locked().
+ *
+ * Context, Ordering, Progress: as sheaf_tree_store_locked().
+ * Return: as sheaf_tree_store_locked(), and -EEXIST (not counted as a write).
+ */
+int sheaf_tree_insert_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint64_t first,
+			     uint64_t last, void *entry);
+
+/**
+ * Remove the one range that holds a key.
+ *
+ * @param tree which
+ * @param key any key of the range
+ * @param entry if not NULL, set to the entry that was removed
+ *
+ * Context, Ordering, Progress: as sheaf_tree_store().
+ * Return: 0; -ENOENT if the key is in a hole; -ENOMEM. Tree unchanged on failure.
+ */
+int sheaf_tree_erase(struct sheaf_tree *tree, uint64_t key, void **entry);
+
+/**
+ * As sheaf_tree_erase(), under the writer lock; see sheaf_tree_store_locked().
+ *
+ * Context, Ordering, Progress: as sheaf_tree_store_locked().
+ * Return: as sheaf_tree_store_locked(), and -ENOENT (not counted as a write).
+ */
+int sheaf_tree_erase_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint64_t key,
+			    void **entry);
+
+/**
+ * A place in a tree, in the caller's memory. first, last and entry describe where
+ * it stands and may be read; they are valid after a call that returned an entry.
+ */
+struct sheaf_tree_cursor {
+	const struct sheaf_tree *tree;
+	uint64_t first;
+	uint64_t last;
+	void *entry;
+	/* private */
+	const void *leaf;
+	uint32_t index;
+	uint32_t state;
+};
+
+/**
+ * Make a cursor that stands nowhere: its first next() gives the lowest range, its
+ * first prev() the highest.
+ *
+ * Context: any. Ordering: none. Progress: wait-free.
+ */
+void sheaf_tree_cursor_init(struct sheaf_tree_cursor *cursor, const struct sheaf_tree *tree);
+
+/**
+ * Go to the range that holds @p key, or else to the first one above it.
+ *
+ * Context: a read section, or under the writer lock. A cursor may be carried from
+ *	one read section to the next only through sheaf_tree_cursor_pause().
+ * Ordering: as sheaf_tree_load_rcu(). Progress: wait-free, O(height).
+ * Return: the entry; NULL if there is none (the cursor then stands past the end).
+ */
+void *sheaf_tree_find_rcu(struct sheaf_tree_cursor *cursor, uint64_t key);
+
+/**
+ * Go to the next range in key order. Ranges that no write touches during a scan are
+ * each seen exactly once; ranges never overlap within a scan.
+ *
+ * Context, Ordering: as sheaf_tree_find_rcu(). Progress: wait-free, O(height).
+ * Return: the entry; NULL past the end.
+ */
+void *sheaf_tree_next_rcu(struct sheaf_tree_cursor *cursor);
+
+/**
+ * Go to the previous range in key order; see sheaf_tree_next_rcu().
+ *
+ * Context, Ordering: as sheaf_tree_find_rcu(). Progress: wait-free, O(height).
+ * Return: the entry; NULL before the start.
+ */
+void *sheaf_tree_prev_rcu(struct sheaf_tree_cursor *cursor);
+
+/**
+ * Let go of the node that the cursor stands on, keeping its key: call it before the
+ * read section ends or after a write, if the cursor is to go on later.
+ *
+ * Context: any. Ordering: none. Progress: wait-free.
+ */
+void sheaf_tree_cursor_pause(struct sheaf_tree_cursor *cursor);
+
+/**
+ * Find the lowest place where @p size free keys in a row fit.
+ *
+ * @param tree which
+ * @param min lowest key of the window
+ * @param max highest key of the window, inclusive
+ * @param size keys wanted, at least 1
+ * @param align the place is a multiple of it; a power of two, or 0 for any
+ * @param at set to the first key of the place on success
+ *
+ * Context: takes the writer lock. Ordering: none. Progress: blocking, O(height) per
+ *	candidate that the alignment rules out.
+ * Return: 0; -ENOSPC if nothing fits; -EINVAL.
+ */
+int sheaf_tree_lowest_gap(struct sheaf_tree *tree, uint64_t min, uint64_t max, uint64_t size,
+			  uint64_t align, uint64_t *at);
+
+/**
+ * As sheaf_tree_lowest_gap(), under the writer lock.
+ *
+ * Context: under the writer lock. Ordering: none. Progress: wait-free.
+ * Return: as sheaf_tree_lowest_gap().
+ */
+int sheaf_tree_lowest_gap_locked(const struct sheaf_tree *tree, uint64_t min, uint64_t max,
+				 uint64_t size, uint64_t align, uint64_t *at);
+
+/**
+ * Find the highest place where @p size free keys in a row fit; all else as
+ * sheaf_tree_lowest_gap().
+ *
+ * Context, Ordering, Progress, Return: as sheaf_tree_lowest_gap().
+ */
+int sheaf_tree_highest_gap(struct sheaf_tree *tree, uint64_t min, uint64_t max, uint64_t size,
+			   uint64_t align, uint64_t *at);
+
+/**
+ * As sheaf_tree_highest_gap(), under the writer lock.
+ *
+ * Context: under the writer lock. Ordering: none. Progress: wait-free.
+ * Return: as sheaf_tree_lowest_gap().
+ */
+int sheaf_tree_highest_gap_locked(const struct sheaf_tree *tree, uint64_t min, uint64_t max,
+				  uint64_t size, uint64_t align, uint64_t *at);
+
+/**
+ * Read the counters.
+ *
+ * Context: any thread; takes the writer lock. Ordering: none. Progress: blocking.
+ */
+void sheaf_tree_stats(struct sheaf_tree *tree, struct sheaf_tree_stats *stats);
+
+/**
+ * Do all invariants hold? They are listed in lib/tree.c.
+ *
+ * Context: no writer at the same time; for tests. Ordering: none.
+ * Progress: wait-free, O(nodes).
+ * Return: NULL if they hold, else a text that says what is wrong (static).
+ */
+const char *sheaf_tree_check(const struct sheaf_tree *tree);
+
+/** Forms of sheaf_tree_dump(). */
+enum sheaf_tree_form { SHEAF_TREE_TEXT, SHEAF_TREE_GRAPHVIZ };
+
+/**
+ * Print the tree, node by node.
+ *
+ * @param tree which
+ * @param form text to read, or Graphviz for dot(1)
+ * @param out where to; check ferror() afterwards
+ *
+ * Context: no writer at the same time. Ordering: none. Progress: blocking (stdio).
+ * Return: 0; -EINVAL for an unknown form.
+ */
+int sheaf_tree_dump(const struct sheaf_tree *tree, enum sheaf_tree_form form, FILE *out);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif

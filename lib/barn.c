@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * A barn without locks and without ABA.
+ *
+ * Read side_take() and side_put() first.
+ *
+ * Each side has 64 cells and one word, `filled`, with a bit per cell:
+ *
+ *	            cell.sheaf   bit
+ *	vacant        NULL        0
+ *	arriving       S          0    a giver has put S, and will set the bit
+ *	filled         S          1
+ *	leaving        S          0    a taker has cleared the bit, will read S, store NULL
+ *
+ * A giver claims a vacant cell with CAS(cell, NULL -> S), then sets the bit. A taker
+ * claims a filled cell by clearing its bit, then reads S and stores NULL. A stack
+ * with a generation count in a double-width head (Concurrency Kit's ck_stack) does
+ * the same with one read-modify-write less, but its pop reads the link word of a
+ * sheaf that another thread may have taken and freed meanwhile: sheaves would have
+ * to live in memory that is never given back, and race checkers would see the read.
+ * Here nobody looks at a sheaf that it does not own.
+ *
+ * When all cells are taken, a sheaf goes to `chain`: pushed with CAS, emptied only as
+ * a whole with an exchange, so that it has no ABA either (a push does not care what
+ * the head means). Undo paths and limits above 64 end there. A taker who finds no
+ * cell filled empties the chain, keeps one sheaf and moves the rest to the cells.
+ *
+ * Invariants, at rest:
+ *  I1  bit i of filled == (cells[i].sheaf != NULL)
+ *  I2  gives - takes == popcount(filled) + length of chain
+ *  I3  chain_objects == sum of the sizes of the sheaves in chain
+ *  I4  sheaves of the full side have size > 0, those of the empty side size == 0
+ *
+ * Guarantees:
+ *  G1  A sheaf that was put is taken by exactly one taker. Only the one party whose
+ *      fetch_and found the bit set owns the cell, and a bit is set once per sheaf put.
+ *  G2  A cell is not reused before its taker is done: the giver's CAS needs NULL, which
+ *      the taker stores (release) after it has cleared the bit; the CAS acquires it.
+ *      Without this edge a weakly ordered machine could order the new bit before the
+ *      old clear, and the sheaf would be lost.
+ *  G3  What the giver wrote is visible to the taker: set bit (release) to clear bit
+ *      (acquire). Other parties' operations on the word in between are
+ *      read-modify-writes and carry the release on. Chain: CAS (release) to
+ *      exchange (acquire).
+ *  G4  Newest first among the cells when used by one thread: givers fill the lowest vacant
+ *      cell, takers empty the highest filled one. The chain comes last.
+ *  G5  Lock-free: a loop goes round only when another party has won a cell or a bit.
+ *  G6  A take may return NULL while sheaves are on their way: arriving, or in the hands of
+ *      a taker who rearranges the chain. Never while the barn is at rest and not empty.
+ *
+ * Stale reads are harmless: `filled` is only a hint which bit or cell to try;
+ * gives - takes is compared with a limit that is soft.
+ */
+#include <sheaf/barn.h>
+
+#include "base/atomic.h"
+#include "base/compiler.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
+
+static_assert(SHEAF_BARN_CELLS == 64, "one bit of a 64-bit word per cell");
+static_assert(offsetof(struct sheaf_barn_side, cells) == CACHE_LINE,
+	      "the words that every trip writes share one line, cells have their own");
+static_assert(sizeof(struct sheaf_barn_cell) == 16, "four cells per line");
+
+static uint64_t bit_of(unsigned cell)
+{
+	return UINT64_C(1) << cell;
+}
+
+/* Sheaves held, near enough for a soft limit: takes is read first, so never less than held. */
+static uint64_t side_count(const struct sheaf_barn_side *side)
+{
+	uint64_t takes = load_relaxed(&side->takes);
+	int64_t count = (int64_t)(load_relaxed(&side->gives) - takes);
+
+	return count > 0 ? (uint64_t)count : 0;
+}
+
+static bool side_full(const struct sheaf_barn_side *side)
+{
+	return side_count(side) >= load_relaxed(&side->limit);
+}
+
+/* Pushes first .. last, which are linked, onto the chain. */
+static void chain_push(struct sheaf_barn_side *side, struct sheaf *first, struct sheaf *last)
+{
+	struct sheaf *head = load_relaxed(&side->chain);
+	const struct sheaf *sheaf;
+	uint64_t objects = 0;
+
+	for (sheaf = first; sheaf != last; sheaf = sheaf->link)
+		objects += sheaf->size;
+	fetch_add_relaxed(&side->chain_objects, objects + last->size);
+	do {
+		last->link = head;
+		/* release: G3, partner the exchange in chain_take() */
+	} while (!cas_weak_release(&side->chain, &head, first));
+}
+
+/* Puts a sheaf into a vacant cell; false if there is none. */
+static bool cell_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
+{
+	uint64_t vacant = ~load_relaxed(&side->filled);
+
+	while (vacant) {
+		unsigned i = (unsigned)__builtin_ctzll(vacant);
+		struct sheaf_barn_cell *cell = &side->cells[i];
+		struct sheaf *none = NULL;
+
+		/* acquire: G2, partner the store of NULL in side_take() */
+		if (!load_relaxed(&cell->sheaf) && cas_acquire(&cell->sheaf, &none, sheaf)) {
+			store_relaxed(&cell->objects, sheaf->size);
+			/* release: G3, partner fetch_and_acquire in side_take() */
+			fetch_or_release(&side->filled, bit_of(i));
+			return true;
+		}
+		fetch_add_relaxed(&side->lost_races, 1);
+		vacant &= ~bit_of(i);
+	}
+	return false;
+}
+
+static void side_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
+{
+	/* Counted before it can be taken, so that the count is never below what is held. */
+	fetch_add_relaxed(&side->gives, 1);
+	raise_u32(&side->peak, (uint32_t)side_count(side));
+	if (!cell_put(side, sheaf))
+		chain_push(side, sheaf, sheaf);
+}
+
+/* Empties the chain, keeps its newest sheaf and spreads the rest over the cells. */
+static struct sheaf *chain_take(struct sheaf_barn_side *side)
+{
+	struct sheaf *mine, *rest, *last;
+	uint64_t objects = 0;
+
+	if (!load_relaxed(&side->chain))
+		return NULL;
+	/* acquire: G3, partner the CAS in chain_push() */
+	mine = exchange_acquire(&side->chain, NULL);
+	if (!mine)
+		return NULL;
+	rest = mine->link;
+	for (last = mine; last; last = last->link)
+		objects += last->size;
+	fetch_sub_relaxed(&side->chain_objects, objects);
+	while (rest) {
+		struct sheaf *next = rest->link;
+
+		if (!cell_put(side, rest))
+			break;
+		rest = next;
+	}
+	if (rest) {
+		for (last = rest; last->link; last = last->link)
+			;
+		chain_push(side, rest, last);
+	}
+	return mine;
+}
+
+static struct sheaf *side_take(struct sheaf_barn_side *side)
+{
+	struct sheaf *sheaf = NULL;
+	uint64_t filled;
+
+	while ((filled = load_relaxed(&side->filled)) != 0) {
+		unsigned i = 63 - (unsigned)__builtin_clzll(filled);
+		struct sheaf_barn_cell *cell = &side->cells[i];
+
+		/* acquire: G3, partner fetch_or_release in cell_put() */
+		if (fetch_and_acquire(&side->filled, ~bit_of(i)) & bit_of(i)) {
+			sheaf = load_relaxed(&cell->sheaf);
+			store_relaxed(&cell->objects, 0);
+			/* release: G2, partner the CAS in cell_put() */
+			store_release(&cell->sheaf, NULL);
+			break;
+		}
+		fetch_add_relaxed(&side->lost_races, 1);
+	}
+	if (!sheaf)
+		sheaf = chain_take(side);
+	fetch_add_relaxed(sheaf ? &side->takes : &side->failed_takes, 1);
+	if (sheaf)
+		sheaf->link = NULL;
+	return sheaf;
+}
+
+static int side_give(struct sheaf_barn_side *side, struct sheaf *sheaf)
+{
+	if (side_full(side))
+		return -ENOSPC;
+	side_put(side, sheaf);
+	return 0;
+}
+
+void sheaf_barn_init(struct sheaf_barn *barn, int node, uint32_t full_limit, uint32_t empty_limit)
+{
+	*barn = (struct sheaf_barn){
+		.full.limit = full_limit,
+		.empty.limit = empty_limit,
+		.node = node,
+	};
+}
+
+int sheaf_barn_fini(struct sheaf_barn *barn)
+{
+	return side_count(&barn->full) || side_count(&barn->empty) ? -EBUSY : 0;
+}
+
+struct sheaf *sheaf_barn_take_full(struct sheaf_barn *barn)
+{
+	return side_take(&barn->full);
+}
+
+struct sheaf *sheaf_barn_take_empty(struct sheaf_barn *barn)
+{
+	return side_take(&barn->empty);
+}
+
+int sheaf_barn_give_full(struct sheaf_barn *barn, struct sheaf *sheaf)
+{
+	return sheaf_empty(sheaf) ? -EINVAL : side_give(&barn->full, sheaf);
+}
+
+int sheaf_barn_give_empty(struct sheaf_barn *barn, struct sheaf *sheaf)
+{
+	return sheaf_empty(sheaf) ? side_give(&barn->empty, sheaf) : -EINVAL;
+}
+
+void sheaf_barn_keep(struct sheaf_barn *barn, struct sheaf *sheaf)
+{
+	side_put(sheaf_empty(sheaf) ? &barn->empty : &barn->full, sheaf);
+}
+
+struct sheaf *sheaf_barn_trade_empty(struct sheaf_barn *barn, struct sheaf *empty)
+{
+	struct sheaf *full = side_take(&barn->full);
+
+	if (full)
+		side_put(&barn->empty, empty);
+	return full;
+}
+
+struct sheaf *sheaf_barn_trade_full(struct sheaf_barn *barn, struct sheaf *full)
+{
+	struct sheaf *empty;
+
+	if (side_full(&barn->full))
+		return NULL;
+	empty = side_take(&barn->empty);
+	if (empty)
+		side_put(&barn->full, full);
+	return empty;
+}
+
+bool sheaf_barn_has_room(const struct sheaf_barn *barn)
+{
+	return !side_full(&barn->full);
+}
+
+void sheaf_barn_set_limits(struct sheaf_barn *barn, uint32_t full_limit, uint32_t empty_limit)
+{
+	store_relaxed(&barn->full.limit, full_limit);
+	store_relaxed(&barn->empty.limit, empty_limit);
+}
+
+static size_t side_drain(struct sheaf_barn_side *side, sheaf_barn_drain_fn *fn, void *arg)
+{
+	size_t n = 0;
+	struct sheaf *sheaf;
+
+	while ((sheaf = side_take(side)) != NULL) {
+		fn(arg, sheaf);
+		n++;
+	}
+	return n;
+}
+
+size_t sheaf_barn_drain(struct sheaf_barn *barn, sheaf_barn_drain_fn *fn, void *arg)
+{
+	size_t n = side_drain(&barn->full, fn, arg);
+
+	return n + side_drain(&barn->empty, fn, arg);
+}
+
+static void side_stats(const struct sheaf_barn_side *side, struct sheaf_barn_side_stats *stats)
+{
+	*stats = (struct sheaf_barn_side_stats){
+		.gives = load_relaxed(&side->gives),
+		.takes = load_relaxed(&side->takes),
+		.failed_takes = load_relaxed(&side->failed_takes),
+		.lost_races = load_relaxed(&side->lost_races),
+		.held = (uint32_t)side_count(side),
+		.peak = load_relaxed(&side->peak),
+		.limit = load_relaxed(&side->limit),
+	};
+}
+
+void sheaf_barn_stats(const struct sheaf_barn *barn, struct sheaf_barn_stats *stats)
+{
+	unsigned i;
+
+	side_stats(&barn->full, &stats->full);
+	side_stats(&barn->empty, &stats->empty);
+	stats->objects = load_relaxed(&barn->full.chain_objects);
+	for (i = 0; i < SHEAF_BARN_CELLS; i++)
+		stats->objects += load_relaxed(&barn->full.cells[i].objects);
+}
+
+static bool side_check(const struct sheaf_barn_side *side, bool full)
+{
+	const struct sheaf *sheaf;
+	uint64_t held = 0, chained = 0;
+	unsigned i;
+
+	for (i = 0; i < SHEAF_BARN_CELLS; i++) {
+		sheaf = side->cells[i].sheaf;
+		if (!!sheaf != !!(side->filled & bit_of(i)))
+			return false;
+		if (!sheaf)
+			continue;
+		if (!sheaf_check(sheaf) || sheaf_empty(sheaf) == full)
+			return false;
+		held++;
+	}
+	for (sheaf = side->chain; sheaf; sheaf = sheaf->link) {
+		if (!sheaf_check(sheaf) || sheaf_empty(sheaf) == full)
+			return false;
+		chained += sheaf->size;
+		held++;
+	}
+	return side->gives - side->takes == held && side->chain_objects == chained;
+}
+
+bool sheaf_barn_check(const struct sheaf_barn *barn)
+{
+	return side_check(&barn->full, true) && side_check(&barn->empty, false);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+#include "base/report.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* One write(2) from the stack: nothing here may need memory or a lock. */
+void fatal(const char *format, ...)
+{
+	char text[512] = "libsheaf: ";
+	const int head = 10;
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(text + head, sizeof(text) - head - 1, format, args);
+	va_end(args);
+	if (n < 0)
+		n = 0;
+	n += head;
+	if ((size_t)n > sizeof(text) - 2)
+		n = sizeof(text) - 2;
+	text[n] = '\n';
+	if (write(STDERR_FILENO, text, (size_t)n + 1) < 0)
+		_exit(134);
+	abort();
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/* NUMA nodes as the system has them. */
+#ifndef BASE_TOPOLOGY_H
+#define BASE_TOPOLOGY_H
+
+#define TOPOLOGY_NODES_MAX 64
+
+/* How many node numbers there are (1 to TOPOLOGY_NODES_MAX; 1 if the system does not say). */
+unsigned topology_nodes(void);
+
+/* The node of the CPU that runs the caller, below topology_nodes(). May be old at once. */
+int topology_current_node(void *unused);
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * Sheaves lent to callers with a guaranteed number of objects in them.
+ *
+ * While a sheaf is lent, its mark says how, its stamp how many were asked for last, and its
+ * ticket how many objects were put in all together: what was used is ticket - size.
+ * The borrower owns it alone, so nothing here needs an order.
+ *
+ * A lent sheaf comes from the slot (its spare), else from the barn, else from memory, and is
+ * topped up by the bulk path. Above the capacity of the cache it is an oversize one, whose
+ * objects go back one by one and whose memory goes back to the system.
+ */
+#include "cache_state.h"
+
+#include "base/report.h"
+
+#include <errno.h>
+
+#define PREFILL_MAX (UINT32_C(1) << 20)
+
+enum { MARK_LENT = 1, MARK_STRICT = 2, MARK_OVERSIZE = 4 };
+
+static void count_bucket(uint64_t *buckets, uint64_t value)
+{
+	unsigned bucket = value ? 64 - (unsigned)__builtin_clzll(value) : 0;
+
+	if (bucket >= SHEAF_CACHE_PREFILLS)
+		bucket = SHEAF_CACHE_PREFILLS - 1;
+	fetch_add_relaxed(&buckets[bucket], 1);
+}
+
+/* A private sheaf with room for n from slot, barn or memory, with whatever it holds. */
+static struct sheaf *take_base(struct sheaf_cache *cache, uint32_t n, bool nowait)
+{
+	struct slot *slot = slot_get(cache, nowait);
+	enum slot_way way = slot_hold(slot, nowait);
+	struct sheaf_barn *barn = &cache_node(cache)->barn;
+	struct sheaf *sheaf = NULL;
+
+	if (way != SLOT_ROUND) {
+		if (!sheaf_is_none(slot->spare)) {
+			sheaf = slot->spare;
+			slot->spare = &sheaf_none;
+		} else {
+			slot_count(&slot->trips.barn_alloc);
+			sheaf = sheaf_barn_take_full(barn);
+			if (!sheaf)
+				sheaf = sheaf_barn_take_empty(barn);
+		}
+		slot_release(slot, way);
+	}
+	if (sheaf && sheaf->capacity < n) {
+		cache_put_sheaf(cache, sheaf);
+		sheaf = NULL;
+	}
+	if (!sheaf && !nowait)
+		sheaf = sheaf_new(cache->capacity);
+	return sheaf;
+}
+
+/* Tops up to n objects; false if memory ran out (what came stays in). */
+static bool top_up(struct sheaf_cache *cache, struct sheaf *sheaf, uint32_t n, unsigned flags)
+{
+	if (sheaf->size < n)
+		sheaf->size += (uint32_t)cache_get(cache, flags & SHEAF_NOWAIT, n - sheaf->size,
+						   &sheaf->objects[sheaf->size]);
+	return sheaf->size >= n;
+}
+
+/* Ends a loan without counting it: objects and memory go where they belong. */
+static void take_in(struct sheaf_cache *cache, struct sheaf *sheaf)
+{
+	bool oversize = sheaf->mark & MARK_OVERSIZE;
+
+	sheaf->mark = 0;
+	if (!oversize) {
+		cache_put_sheaf(cache, sheaf);
+		return;
+	}
+	if (sheaf->size)
+		cache_put(cache, sheaf->size, sheaf->objects);
+	sheaf_delete(sheaf);
+}
+
+static struct sheaf *borrow(struct sheaf_cache *cache, uint32_t n, unsigned flags)
+{
+	bool nowait = flags & SHEAF_NOWAIT;
+	bool oversize = n > cache->capacity;
+	struct sheaf *sheaf;
+
+	if (!oversize)
+		sheaf = take_base(cache, n, nowait);
+	else
+		sheaf = nowait ? NULL : sheaf_new(n);
+	if (!sheaf)
+		return NULL;
+	sheaf->mark = oversize ? MARK_OVERSIZE : 0;
+	if (!top_up(cache, sheaf, n, flags)) {
+		take_in(cache, sheaf);
+		return NULL;
+	}
+	if ((flags & SHEAF_STRICT) && sheaf->size > n) {
+		cache_put(cache, sheaf->size - n, &sheaf->objects[n]);
+		sheaf->size = n;
+	}
+	return sheaf;
+}
+
+struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigned flags)
+{
+	struct sheaf *sheaf = n > PREFILL_MAX ? NULL : borrow(cache, n, flags);
+
+	if (!sheaf)
+		return NULL;
+	sheaf->mark |= MARK_LENT | (flags & SHEAF_STRICT ? MARK_STRICT : 0);
+	sheaf->stamp = n;
+	sheaf->ticket = sheaf->size;
+	fetch_add_relaxed(&cache->lent_sheaves, 1);
+	fetch_add_relaxed(&cache->lent_objects, sheaf->size);
+	fetch_add_relaxed(&cache->prefills, 1);
+	if (sheaf->mark & MARK_OVERSIZE)
+		fetch_add_relaxed(&cache->prefills_oversize, 1);
+	count_bucket(cache->prefill_asked, n);
+	return sheaf;
+}
+
+static void overused(struct sheaf_cache *cache, const struct sheaf *sheaf, const void *caller)
+{
+	if (!cache->overuse)
+		fatal("cache %s: more than the %u objects of a strict prefilled sheaf used, at %p",
+		      cache->name, sheaf->stamp, caller);
+	cache->overuse(cache->overuse_arg, cache, sheaf->stamp, caller);
+}
+
+void *sheaf_cache_alloc_from(struct sheaf_cache *cache, struct sheaf *sheaf)
+{
+	void *object = sheaf_pop(sheaf);
+
+	if (likely(object))
+		object_out(cache, object);
+	else if (sheaf->mark & MARK_STRICT)
+		overused(cache, sheaf, __builtin_return_address(0));
+	return object;
+}
+
+/* Moves the loan to a sheaf with room for n. */
+static int enlarge(struct sheaf **sheaf, uint32_t n)
+{
+	struct sheaf *old = *sheaf, *larger = sheaf_new(n);
+
+	if (!larger)
+		return -ENOMEM;
+	sheaf_move(larger, old, old->size);
+	larger->mark = old->mark | MARK_OVERSIZE;
+	larger->stamp = old->stamp;
+	larger->ticket = old->ticket;
+	sheaf_delete(old);
+	*sheaf = larger;
+	return 0;
+}
+
+int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, unsigned flags)
+{
+	uint32_t before = (*sheaf)->size;
+	bool enough;
+
+	if (n > PREFILL_MAX)
+		return -EINVAL;
+	if (n > (*sheaf)->capacity && ((flags & SHEAF_NOWAIT) || enlarge(sheaf, n)))
+		return -ENOMEM;
+	enough = top_up(cache, *sheaf, n, flags);
+	(*sheaf)->ticket += (*sheaf)->size - before;
+	fetch_add_relaxed(&cache->lent_objects, (*sheaf)->size - before);
+	if (!enough)
+		return -ENOMEM;
+	(*sheaf)->stamp = n;
+	count_bucket(cache->prefill_asked, n);
+	return 0;
+}
+
+void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
+{
+	if (!sheaf)
+		return;
+	if (!(sheaf->mark & MARK_LENT))
+		fatal("cache %s: returned a sheaf that is not lent", cache->name);
+	count_bucket(cache->prefill_used, sheaf->ticket - sheaf->size);
+	fetch_sub_relaxed(&cache->lent_sheaves, 1);
+	fetch_sub_relaxed(&cache->lent_objects, sheaf->ticket);
+	take_in(cache, sheaf);
+}

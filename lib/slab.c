@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * The slab backend. It sells in bulk: a cache comes for a sheaf of objects at a time,
+ * and brings whole sheaves back, whose objects are from anywhere.
+ *
+ * Memory comes in regions of 2 MiB, each cut into slabs of one power-of-two size, each
+ * cut into objects. slab_types.h shows the structs, says what protects each field,
+ * and lists the invariants. Free objects are bits in the head of their slab, not a
+ * chain through the objects: taking 60 objects is a few count-trailing-zeros in one
+ * cache line instead of 60 misses, the objects stay untouched until they are used,
+ * an object has no overhead beyond its bit, and freeing it twice is seen.
+ *
+ * Terms: a slab is full if none of its objects is free, empty if all are, used if it
+ * is not empty. An object is out from alloc_bulk to free_bulk.
+ *
+ * 1 A refill holds one mutex once, and empties one slab after the other, those with
+ *   the fewest free objects first: the others drain, become empty, and empty
+ *   regions can go back. Only then are empty slabs opened, those of regions in use
+ *   before those of spare ones.
+ * 2 A bulk free looks all objects up first, without a lock, then visits each node
+ *   they are from once per FREE_CHUNK objects. Under the mutex it sets bits, and
+ *   collects the slabs it touches; each is put where it now belongs once, however
+ *   many objects it got.
+ * 3 An object goes back to the node that its slab belongs to, whoever frees it.
+ * 4 A freed pointer is believed only after it was found in the map of regions, in a
+ *   region of this backend, at a multiple of the stride in a slab, with its bit
+ *   clear. Else the process ends with a message. Nothing is read at or near the
+ *   pointer, so that any value whatever is told apart.
+ * 5 At most spare_regions empty regions per node stay; what is above is unlinked
+ *   under the mutex and unmapped after it. Empty slabs of regions in use keep their
+ *   pages until sheaf_slab_trim(): giving back a part of a huge page breaks it up,
+ *   and the next refill would fault it in again.
+ * 6 Under SHEAF_NOWAIT a mutex is only tried, and a busy node is passed over.
+ * 7 Nodes are a preference. For a given node its own objects come first, then a new
+ *   region there, and the objects of other nodes when the system has no memory. For
+ *   SHEAF_NODE_ANY what other nodes have comes before a new region.
+ *
+ * Two threads that find a node exhausted may both bring a region; no lock is held
+ * while they do. The later one's is a spare region then, or goes back at once.
+ *
+ * The first region of a node is not advised to be huge pages: a backend of a few
+ * objects then costs a few pages, and one that needs a second region is big enough for
+ * 2 MiB to be no matter.
+ *
+ * Progress: blocking; a holder of a mutex works through its batch, with no system
+ * call but in sheaf_slab_trim(). What is read without a mutex: the map of regions and the
+ * constant line of a region (both stay while an object of it is out), and
+ * region_count, where a stale value costs at most a needless piece of advice.
+ *
+ * Read slab_take() and slab_place() first.
+ */
+#include "slab_types.h"
+
+#include "base/annotate.h"
+#include "base/atomic.h"
+#include "base/report.h"
+#include "base/topology.h"
+#include "slab_region.h"
+#include "slab_registry.h"
+
+/* Objects looked up at a time by a bulk free; a bound of its stack. */
+#define FREE_CHUNK 128
+
+/* Where an object is. */
+struct place {
+	struct slab *slab;
+	uint32_t index;
+	uint32_t node;
+};
+
+/* Link a slab that is HELD and its region where they belong, by what is free in it. */
+static void slab_place(struct sheaf_slab *s, struct node *node, struct slab *slab)
+{
+	struct region *region = slab->region;
+
+	if (!slab->free) {
+		slab->place = SLAB_FULL;
+	} else if (slab->free < s->slab_objects) {
+		slab->place = (uint16_t)slab_bin(s, slab->free);
+		list_add(&slab->link, &node->bins[slab->place]);
+	} else {
+		region_close_slab(slab);
+		node->slabs_used--;
+		if (region->empty == s->slabs) {
+			list_remove(&region->link);
+			list_add(&region->link, &node->spare);
+			node->spare_count++;
+		} else if (region->empty == 1) {
+			list_add(&region->link, &node->partial);
+		}
+	}
+}
+
+/* Take a slab out of the bins, or if those have none open an empty one. */
+static struct slab *slab_pick(struct node *node)
+{
+	struct region *region;
+	struct slab *slab;
+
+	for (unsigned i = 0; i < SLAB_BINS; i++) {
+		if (list_empty(&node->bins[i]))
+			continue;
+		slab = container_of(node->bins[i].next, struct slab, link);
+		list_remove(&slab->link);
+		slab->place = SLAB_HELD;
+		return slab;
+	}
+	if (!list_empty(&node->partial)) {
+		region = container_of(node->partial.next, struct region, link);
+	} else if (!list_empty(&node->spare)) {
+		region = container_of(node->spare.next, struct region, link);
+		node->spare_count--;
+		list_remove(&region->link);
+		list_add_last(&region->link, &node->partial);
+	} else {
+		return NULL;
+	}
+	slab = region_open_slab(region);
+	node->slabs_used++;
+	if (!region->empty)
+		list_remove(&region->link);
+	return slab;
+}
+
+/* Take up to n objects of a slab that is HELD. */
+static size_t slab_take(const struct sheaf_slab *s, struct slab *slab, size_t n, void **objects)
+{
+	char *base = slab_base(s, slab);
+	size_t got = 0;
+
+	for (uint32_t w = 0; w < s->words && got < n; w++) {
+		uint64_t bits = slab->bits[w];
+
+		for (; bits && got < n; bits &= bits - 1) {
+			size_t index = w * 64 + (unsigned)__builtin_ctzll(bits);
+
+			objects[got++] = base + index * s->stride;
+		}
+		slab->bits[w] = bits;
+	}
+	slab->free -= (uint32_t)got;
+	return got;
+}
+
+/* The caller holds the mutex of the node. */
+static size_t node_take_locked(struct sheaf_slab *s, struct node *node, size_t n, void **objects)
+{
+	struct slab *slab;
+	size_t got = 0;
+
+	while (got < n && (slab = slab_pick(node))) {
+		got += slab_take(s, slab, n - got, objects + got);
+		slab_place(s, node, slab);
+	}
+	node->objects += got;
+	return got;
+}
+
+/* Unlink the empty regions above the limit, those that were empty longest, and collect
+ * them in a list. The caller holds the mutex of the node. */
+static void node_shed_locked(struct node *node, uint32_t limit, struct list *shed)
+{
+	while (node->spare_count > limit) {
+		struct region *region = container_of(node->spare.prev, struct region, link);
+
+		list_remove(&region->all);
+		list_remove(&region->link);
+		list_add(&region->link, shed);
+		node->spare_count--;
+		store_relaxed(&node->region_count, node->region_count - 1);
+	}
+}
+
+static size_t node_take(struct sheaf_slab *s, unsigned k, unsigned flags, size_t n, void **objects)
+{
+	struct node *node = &s->node[k];
+	size_t got;
+
+	if (!(flags & SHEAF_NOWAIT))
+		pthread_mutex_lock(&node->mutex);
+	else if (pthread_mutex_trylock(&node->mutex))
+		return 0;
+	got = node_take_locked(s, node, n, objects);
+	pthread_mutex_unlock(&node->mutex);
+	return got;
+}
+
+static size_t others_take(struct sheaf_slab *s, unsigned k, unsigned flags, size_t n,
+			  void **objects)
+{
+	size_t got = 0;
+
+	for (unsigned i = 1; i < s->nodes && got < n; i++)
+		got += node_take(s, (k + i) % s->nodes, flags, n - got, objects + got);
+	return got;
+}
+
+/* Bring a region and take from it. Returns at least 1, or 0 if there is no memory. */
+static size_t node_grow(struct sheaf_slab *s, unsigned k, size_t n, void **objects)
+{
+	struct node *node = &s->node[k];
+	struct region *region =
+		region_create(s, k, s->huge && load_relaxed(&node->region_count) > 0);
+	struct list shed;
+	size_t got;
+
+	if (!region)
+		return 0;
+	list_init(&shed);
+	pthread_mutex_lock(&node->mutex);
+	list_add(&region->all, &node->regions);
+	list_add(&region->link, &node->spare);
+	store_relaxed(&node->region_count, node->region_count + 1);
+	node->spare_count++;
+	got = node_take_locked(s, node, n, objects);
+	node_shed_locked(node, s->spare_regions, &shed);
+	pthread_mutex_unlock(&node->mutex);
+	region_destroy_all(&shed);
+	return got;
+}
+
+static size_t slab_alloc_bulk(void *ctx, int wanted, unsigned flags, size_t n, void **objects)
+{
+	struct sheaf_slab *s = ctx;
+	unsigned k = 0;
+	size_t got, more;
+
+	if (!n)
+		return 0;
+	if (s->nodes > 1)
+		k = (unsigned)(wanted < 0 ? topology_current_node(NULL) : wanted) % s->nodes;
+	fetch_add_relaxed(&s->node[k].alloc_calls, 1);
+
+	got = node_take(s, k, flags, n, objects);
+	if (got < n && wanted < 0)
+		got += others_take(s, k, flags, n - got, objects + got);
+	while (got < n && !(flags & SHEAF_NOWAIT)) {
+		more = node_grow(s, k, n - got, objects + got);
+		if (!more)
+			break;
+		got += more;
+	}
+	if (got < n && wanted >= 0)
+		got += others_take(s, k, flags, n - got, objects + got);
+	for (size_t i = 0; i < got; i++)
+		annotate_alloc(objects[i], s->object_size);
+	return got;
+}
+
+__attribute__((noreturn, cold)) static void refuse(const struct sheaf_slab *s, const void *object,
+						   const char *why)
+{
+	fatal("freed %p to the slab backend of %u-byte objects: %s", object, s->object_size, why);
+}
+
+/* Find an object that somebody claims is one; guarantee 4 up to the bit. */
+static void find_object(const struct sheaf_slab *s, const void *object, struct place *place)
+{
+	struct region *region = region_find(object);
+	uint32_t offset, in_slab;
+
+	if (unlikely(!region))
+		refuse(s, object, "not an object, its memory is of no slab backend");
+	if (unlikely(region->owner != s))
+		refuse(s, object, "an object of another slab backend");
+	offset = (uint32_t)((const char *)object - region->base);
+	in_slab = offset & ((1u << s->slab_shift) - 1);
+	place->index = slab_divide(s, in_slab);
+	if (unlikely(place->index * s->stride != in_slab || place->index >= s->slab_objects))
+		refuse(s, object, "misaligned, not the start of an object");
+	place->node = region->node;
+	place->slab = slab_head(s, region, offset >> s->slab_shift);
+	__builtin_prefetch(place->slab, 1);
+}
+
+/* The caller holds the mutex of the node. */
+static void node_put_locked(struct sheaf_slab *s, const struct place *place, const void *object,
+			    struct list *touched)
+{
+	uint64_t *word = &place->slab->bits[place->index / 64];
+	uint64_t bit = (uint64_t)1 << place->index % 64;
+	struct slab *slab = place->slab;
+
+	if (unlikely(*word & bit))
+		refuse(s, object, "double free");
+	*word |= bit;
+	slab->free++;
+	if (slab->place != SLAB_HELD) {
+		list_remove(&slab->link);
+		list_add(&slab->link, touched);
+		slab->place = SLAB_HELD;
+	}
+}
+
+/* Take back those of n objects that are from node k. */
+static void node_put(struct sheaf_slab *s, unsigned k, const struct place *places, size_t n,
+		     void *const *objects)
+{
+	struct node *node = &s->node[k];
+	struct list touched, shed;
+
+	list_init(&touched);
+	list_init(&shed);
+	pthread_mutex_lock(&node->mutex);
+	for (size_t i = 0; i < n; i++) {
+		if (places[i].node != k)
+			continue;
+		node_put_locked(s, &places[i], objects[i], &touched);
+		node->objects--;
+	}
+	while (!list_empty(&touched)) {
+		struct slab *slab = container_of(touched.next, struct slab, link);
+
+		list_remove(&slab->link);
+		slab_place(s, node, slab);
+	}
+	node_shed_locked(node, s->spare_regions, &shed);
+	pthread_mutex_unlock(&node->mutex);
+	region_destroy_all(&shed);
+}
+
+static void slab_free_bulk(void *ctx, size_t n, void *const *objects)
+{
+	struct sheaf_slab *s = ctx;
+	struct place places[FREE_CHUNK];
+	bool counted = false;
+
+	while (n) {
+		size_t chunk = n < FREE_CHUNK ? n : FREE_CHUNK;
+		uint64_t nodes = 0;
+
+		for (size_t i = 0; i < chunk; i++) {
+			find_object(s, objects[i], &places[i]);
+			nodes |= (uint64_t)1 << places[i].node;
+			annotate_free(objects[i], s->object_size);
+		}
+		if (!counted)
+			fetch_add_relaxed(&s->node[places[0].node].free_calls, 1);
+		counted = true;
+		for (; nodes; nodes &= nodes - 1)
+			node_put(s, (unsigned)__builtin_ctzll(nodes), places, chunk, objects);
+		objects += chunk;
+		n -= chunk;
+	}
+}
+
+static void slab_destroy(void *ctx)
+{
+	struct sheaf_slab *s = ctx;
+
+	if (sheaf_slab_destroy(s))
+		fatal("destroyed the slab backend of %u-byte objects with objects still out",
+		      s->object_size);
+}
+
+static const struct sheaf_backend_ops slab_ops = {
+	.name = "slab",
+	.alloc_bulk = slab_alloc_bulk,
+	.free_bulk = slab_free_bulk,
+	.destroy = slab_destroy,
+};
+
+struct sheaf_backend sheaf_slab_backend(struct sheaf_slab *slab)
+{
+	return (struct sheaf_backend){.ops = &slab_ops, .ctx = slab};
+}
+
+/* One region per lock hold, so that the others get in between; each goes to the end
+ * of the list. */
+static size_t node_trim(struct node *node, struct list *shed)
+{
+	uint32_t left = load_relaxed(&node->region_count);
+	size_t bytes = 0;
+
+	do {
+		struct list *link;
+
+		pthread_mutex_lock(&node->mutex);
+		node_shed_locked(node, 0, shed);
+		link = node->partial.next;
+		if (link != &node->partial) {
+			bytes += region_discard(container_of(link, struct region, link));
+			list_remove(link);
+			list_add_last(link, &node->partial);
+		}
+		pthread_mutex_unlock(&node->mutex);
+	} while (left-- > 1);
+	return bytes;
+}
+
+size_t sheaf_slab_trim(struct sheaf_slab *slab)
+{
+	struct list shed;
+	size_t bytes = 0;
+
+	list_init(&shed);
+	for (unsigned k = 0; k < slab->nodes; k++)
+		bytes += node_trim(&slab->node[k], &shed);
+	return bytes + region_destroy_all(&shed) * SHEAF_SLAB_REGION;
+}

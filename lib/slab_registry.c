@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * The map of regions is a tree of two levels over the upper bits of an address:
+ *
+ *	 47           34 33           21 20                         0
+ *	+---------------+---------------+----------------------------+
+ *	|  which leaf   |  slot in it   |  inside the region         |
+ *	+---------------+---------------+----------------------------+
+ *
+ * A free reads it without a lock for each pointer it gets, and must get an answer
+ * for any pointer without touching the memory behind it; that is why the regions
+ * have no magic word in them. One map serves all backends, so that an object given
+ * to the wrong one is told from a pointer that never was an object.
+ *
+ * 1 A slot holds a region from region_enter() to region_leave(). The object that is
+ *   being freed is out, so its region does not leave meanwhile: what a lawful free
+ *   reads stays valid. The store of a region is a release, its partner is the
+ *   acquire in region_find(), and it publishes the constant fields of the region.
+ * 2 A leaf stays until no backend is left at the end of the process or library;
+ *   only its touched pages cost memory. A tree needs no resizing, which is what
+ *   makes it safe to read while others write.
+ *
+ * fork() copies the mutexes in whatever state they are. The handlers here hold all of
+ * them across it, so that a child of a program with threads finds every backend at
+ * rest. Lock order: the registry's mutex, then those of nodes; nothing else holds
+ * two, and nothing is locked below a node's.
+ */
+#include "slab_registry.h"
+
+#include "base/atomic.h"
+#include "base/memory.h"
+
+#include <errno.h>
+
+#define REGION_SHIFT 21
+#define LEAF_BITS 13
+#define ROOT_BITS 14
+#define LEAF_SLOTS ((size_t)1 << LEAF_BITS)
+#define ROOT_SLOTS ((size_t)1 << ROOT_BITS)
+#define LEAF_BYTES (LEAF_SLOTS * sizeof(struct region *))
+
+static_assert((size_t)1 << REGION_SHIFT == SHEAF_SLAB_REGION, "a slot is a region");
+static_assert(REGION_SHIFT + LEAF_BITS + ROOT_BITS == 48, "all that mmap() gives unasked");
+
+static struct {
+	pthread_mutex_t mutex; /* protects the rest; readers of the root do without */
+	struct list slabs;
+	size_t leaves;
+	struct region **root[ROOT_SLOTS]; /* written once per slot, read by all */
+} registry = {
+	.mutex = PTHREAD_MUTEX_INITIALIZER,
+	.slabs = {&registry.slabs, &registry.slabs},
+};
+
+static size_t root_index(const void *address)
+{
+	return (size_t)((uint64_t)(uintptr_t)address >> (REGION_SHIFT + LEAF_BITS));
+}
+
+static size_t leaf_index(const void *address)
+{
+	return ((uintptr_t)address >> REGION_SHIFT) & (LEAF_SLOTS - 1);
+}
+
+struct region *region_find(const void *address)
+{
+	size_t at = root_index(address);
+	struct region **leaf;
+
+	if (unlikely(at >= ROOT_SLOTS))
+		return NULL;
+	leaf = load_acquire(&registry.root[at]);
+	if (unlikely(!leaf))
+		return NULL;
+	return load_acquire(&leaf[leaf_index(address)]);
+}
+
+int region_enter(struct region *region)
+{
+	size_t at = root_index(region->base);
+	struct region **leaf;
+
+	if (at >= ROOT_SLOTS)
+		return -ENOMEM;
+	pthread_mutex_lock(&registry.mutex);
+	leaf = load_relaxed(&registry.root[at]);
+	if (!leaf) {
+		leaf = memory_map(LEAF_BYTES, LEAF_BYTES);
+		registry.leaves += leaf != NULL;
+		/* Partner: region_find(). Publishes that the slots are NULL. */
+		store_release(&registry.root[at], leaf);
+	}
+	pthread_mutex_unlock(&registry.mutex);
+	if (!leaf)
+		return -ENOMEM;
+	store_release(&leaf[leaf_index(region->base)], region);
+	return 0;
+}
+
+void region_leave(struct region *region)
+{
+	struct region **leaf = load_relaxed(&registry.root[root_index(region->base)]);
+
+	store_relaxed(&leaf[leaf_index(region->base)], NULL);
+}
+
+static void fork_prepare(void)
+{
+	pthread_mutex_lock(&registry.mutex);
+	for (struct list *l = registry.slabs.next; l != &registry.slabs; l = l->next) {
+		struct sheaf_slab *s = container_of(l, struct sheaf_slab, link);
+
+		for (unsigned i = 0; i < s->nodes; i++)
+			pthread_mutex_lock(&s->node[i].mutex);
+	}
+}
+
+/* In the parent, and in the child, whose one thread is a copy of the one that locked. */
+static void fork_done(void)
+{
+	for (struct list *l = registry.slabs.next; l != &registry.slabs; l = l->next) {
+		struct sheaf_slab *s = container_of(l, struct sheaf_slab, link);
+
+		for (unsigned i = 0; i < s->nodes; i++)
+			pthread_mutex_unlock(&s->node[i].mutex);
+	}
+	pthread_mutex_unlock(&registry.mutex);
+}
+
+int slab_register(struct sheaf_slab *s)
+{
+	static bool handled;
+	int ret = 0;
+
+	pthread_mutex_lock(&registry.mutex);
+	if (!handled)
+		ret = -pthread_atfork(fork_prepare, fork_done, fork_done);
+	if (!ret) {
+		handled = true;
+		list_add(&s->link, &registry.slabs);
+	}
+	pthread_mutex_unlock(&registry.mutex);
+	return ret;
+}
+
+void slab_unregister(struct sheaf_slab *s)
+{
+	pthread_mutex_lock(&registry.mutex);
+	list_remove(&s->link);
+	pthread_mutex_unlock(&registry.mutex);
+}
+
+/* The library goes. While backends are alive, others may go on using them. */
+__attribute__((destructor)) static void registry_fini(void)
+{
+	pthread_mutex_lock(&registry.mutex);
+	for (size_t i = 0; list_empty(&registry.slabs) && registry.leaves; i++) {
+		struct region **leaf = load_relaxed(&registry.root[i]);
+
+		if (leaf) {
+			store_relaxed(&registry.root[i], NULL);
+			memory_unmap(leaf, LEAF_BYTES);
+			registry.leaves--;
+		}
+	}
+	pthread_mutex_unlock(&registry.mutex);
+}

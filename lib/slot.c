@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * Threads and their slots.
+ *
+ * Each thread has a table of slots by cache number. The table is the thread's: only it
+ * reads it without the registry's lock, and only it replaces the array (under the lock).
+ * Other threads write single entries, under the lock, when a cache ends; that cache is
+ * idle then, so its entry is not being read.
+ *
+ * A slot outlives its thread: at thread exit it becomes an orphan of its cache, whole, and
+ * the next thread that needs a slot there adopts it. So there are as many slots as
+ * there were threads at one time, and exit gives nothing up and waits for nothing.
+ *
+ * Lock order: remote_lock of a cache, registry, lock of a slot.
+ */
+#include "slot.h"
+
+#include "base/membarrier.h"
+#include "base/memory.h"
+#include "cache_state.h"
+
+#include <ck_pr.h>
+#include <sched.h>
+#include <string.h>
+
+__thread struct slot_table slot_table;
+
+struct slot slot_none = {.busy = 1, .main = &sheaf_none, .spare = &sheaf_none, .rcu = &sheaf_none};
+struct sheaf sheaf_none;
+
+static struct {
+	pthread_mutex_t lock;
+	struct slot_table *tables; /* of all threads */
+	struct sheaf_cache **caches; /* by number; NULL where free */
+	uint32_t n;
+} registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static pthread_once_t thread_exit_once = PTHREAD_ONCE_INIT;
+static pthread_key_t thread_exit_key;
+static bool thread_exit_ready;
+
+/* At thread exit: leave all slots as orphans and drop the table. */
+static void thread_exit(void *arg)
+{
+	struct slot_table *table = arg;
+	uint32_t i;
+
+	pthread_mutex_lock(&registry.lock);
+	for (i = 0; i < table->n; i++)
+		if (table->slots[i] != &slot_none)
+			table->slots[i]->orphan = true;
+	memory_free(table->slots);
+	if (table->prev)
+		table->prev->next = table->next;
+	else
+		registry.tables = table->next;
+	if (table->next)
+		table->next->prev = table->prev;
+	*table = (struct slot_table){0};
+	pthread_mutex_unlock(&registry.lock);
+}
+
+static void thread_exit_init(void)
+{
+	thread_exit_ready = pthread_key_create(&thread_exit_key, thread_exit) == 0;
+}
+
+/* Sees to it that the table is in the list of tables and dropped at thread exit. */
+static bool table_list(struct slot_table *table)
+{
+	pthread_once(&thread_exit_once, thread_exit_init);
+	if (!thread_exit_ready || pthread_setspecific(thread_exit_key, table) != 0)
+		return false;
+	table->prev = NULL;
+	table->next = registry.tables;
+	if (table->next)
+		table->next->prev = table;
+	registry.tables = table;
+	table->listed = true;
+	return true;
+}
+
+/* Makes room for cache number id. Under the registry's lock. */
+static bool table_reserve(struct slot_table *table, uint32_t id)
+{
+	uint32_t n = table->n ? table->n : 8, i;
+	struct slot **slots;
+
+	if (!table->listed && !table_list(table))
+		return false;
+	if (id < table->n)
+		return true;
+	while (n <= id)
+		n *= 2;
+	slots = memory_zalloc(CACHE_LINE, n * sizeof(*slots));
+	if (!slots)
+		return false;
+	for (i = 0; i < n; i++)
+		slots[i] = i < table->n ? table->slots[i] : &slot_none;
+	memory_free(table->slots);
+	table->slots = slots;
+	table->n = n;
+	return true;
+}
+
+/* An orphan of the cache, or a new slot; NULL if there is no memory. Under the lock. */
+static struct slot *slot_take(struct sheaf_cache *cache)
+{
+	struct slot *slot;
+
+	for (slot = cache->slots; slot; slot = slot->next)
+		if (slot->orphan) {
+			slot->orphan = false;
+			return slot;
+		}
+	slot = memory_zalloc(CACHE_LINE, sizeof(*slot));
+	if (!slot)
+		return NULL;
+	slot->stop = !membarrier_ready();
+	slot->main = slot->spare = slot->rcu = &sheaf_none;
+	slot->cache = cache;
+	pthread_mutex_init(&slot->lock, NULL);
+	slot->next = cache->slots;
+	/* release: whoever walks the list sees the slot as made; partner slots_stop() */
+	store_release(&cache->slots, slot);
+	return slot;
+}
+
+static struct slot *slot_make(struct sheaf_cache *cache)
+{
+	struct slot *slot = NULL;
+
+	pthread_mutex_lock(&registry.lock);
+	if (table_reserve(&slot_table, cache->id))
+		slot = slot_take(cache);
+	if (slot)
+		slot_table.slots[cache->id] = slot;
+	pthread_mutex_unlock(&registry.lock);
+	return slot ? slot : &slot_none;
+}
+
+struct slot *slot_get(struct sheaf_cache *cache, bool nowait)
+{
+	struct slot *slot = slot_find(cache);
+
+	if (likely(slot != &slot_none) || nowait)
+		return slot;
+	return slot_make(cache);
+}
+
+enum slot_way slot_hold(struct slot *slot, bool nowait)
+{
+	if (likely(slot_enter(slot)))
+		return SLOT_INSIDE;
+	if (load_relaxed(&slot->busy))
+		return SLOT_ROUND;
+	if (!nowait)
+		pthread_mutex_lock(&slot->lock);
+	else if (pthread_mutex_trylock(&slot->lock) != 0)
+		return SLOT_ROUND;
+	return SLOT_LOCKED;
+}
+
+void slot_release(struct slot *slot, enum slot_way way)
+{
+	if (likely(way == SLOT_INSIDE))
+		slot_leave(slot);
+	else if (way == SLOT_LOCKED)
+		pthread_mutex_unlock(&slot->lock);
+}
+
+void slots_stop(struct sheaf_cache *cache)
+{
+	struct slot *slot;
+
+	/* acquire: partner store in slot_take() */
+	cache->stopped = load_acquire(&cache->slots);
+	if (!membarrier_ready())
+		return;
+	for (slot = cache->stopped; slot; slot = slot->next)
+		store_relaxed(&slot->stop, 1);
+	membarrier_all(); /* S1, partner compiler_barrier() in slot_enter() */
+}
+
+void slot_seize(struct slot *slot)
+{
+	unsigned spins = 0;
+
+	pthread_mutex_lock(&slot->lock);
+	/* acquire: S3, partner store in slot_leave() */
+	while (load_acquire(&slot->busy)) {
+		if (++spins % 64)
+			ck_pr_stall();
+		else
+			sched_yield();
+	}
+}
+
+void slot_unseize(struct slot *slot)
+{
+	pthread_mutex_unlock(&slot->lock);
+}
+
+void slots_go(struct sheaf_cache *cache)
+{
+	struct slot *slot;
+
+	if (!membarrier_ready())
+		return;
+	for (slot = cache->stopped; slot; slot = slot->next)
+		store_release(&slot->stop, 0); /* S3, partner load in slot_enter() */
+}
+
+int registry_add(struct sheaf_cache *cache)
+{
+	struct sheaf_cache **caches;
+	uint32_t i, n;
+	int id = -1;
+
+	pthread_mutex_lock(&registry.lock);
+	for (i = 0; i < registry.n && registry.caches[i]; i++)
+		;
+	if (i == registry.n) {
+		n = registry.n ? registry.n * 2 : 16;
+		caches = memory_zalloc(CACHE_LINE, n * sizeof(*caches));
+		if (!caches)
+			goto out;
+		if (registry.n)
+			memcpy(caches, registry.caches, registry.n * sizeof(*caches));
+		memory_free(registry.caches);
+		registry.caches = caches;
+		registry.n = n;
+	}
+	registry.caches[i] = cache;
+	id = (int)i;
+out:
+	pthread_mutex_unlock(&registry.lock);
+	return id;
+}
+
+uint32_t registry_orphans(struct sheaf_cache *cache)
+{
+	struct slot *slot;
+	uint32_t n = 0;
+
+	pthread_mutex_lock(&registry.lock);
+	for (slot = cache->slots; slot; slot = slot->next)
+		n += slot->orphan;
+	pthread_mutex_unlock(&registry.lock);
+	return n;
+}
+
+void registry_remove(struct sheaf_cache *cache)
+{
+	struct slot_table *table;
+	uint32_t i;
+
+	pthread_mutex_lock(&registry.lock);
+	for (table = registry.tables; table; table = table->next)
+		if (cache->id < table->n)
+			table->slots[cache->id] = &slot_none;
+	registry.caches[cache->id] = NULL;
+	for (i = 0; i < registry.n && !registry.caches[i]; i++)
+		;
+	if (i == registry.n) {
+		/* The last cache is gone: leave nothing for leak checkers to wonder about. */
+		memory_free(registry.caches);
+		registry.caches = NULL;
+		registry.n = 0;
+	}
+	pthread_mutex_unlock(&registry.lock);
+}

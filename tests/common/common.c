@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+#include "common.h"
+
+#include "base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#ifdef TEST_VALGRIND
+#include <valgrind/valgrind.h>
+#endif
+
+uint64_t test_seed(void)
+{
+	static uint64_t seed;
+	const char *text = getenv("SHEAF_SEED");
+
+	if (seed)
+		return seed;
+	if (text) {
+		seed = strtoull(text, NULL, 0);
+	} else {
+		struct timespec now;
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		seed = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	}
+	if (!seed)
+		seed = 1;
+	printf("# SHEAF_SEED=%llu\n", (unsigned long long)seed);
+	fflush(stdout);
+	return seed;
+}
+
+uint64_t test_random(uint64_t *state)
+{
+	uint64_t x = *state;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	*state = x;
+	return x * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+uint64_t test_below(uint64_t *state, uint64_t n)
+{
+	return (test_random(state) >> 11) % n;
+}
+
+bool test_full(void)
+{
+	return getenv("SHEAF_FULL") != NULL;
+}
+
+bool test_slow(void)
+{
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+	return true;
+#elif defined(TEST_VALGRIND)
+	return RUNNING_ON_VALGRIND;
+#else
+	return false;
+#endif
+}
+
+unsigned test_rounds(unsigned quick)
+{
+	if (test_slow())
+		quick = quick / 10 + 1;
+	return test_full() ? quick * 50 : quick;
+}
+
+int test_run(Suite *suite)
+{
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+void test_threads(unsigned n, void *(*fn)(void *), void *args, size_t arg_bytes)
+{
+	pthread_t *threads = calloc(n, sizeof(*threads));
+	unsigned i;
+
+	for (i = 0; i < n; i++)
+		if (!threads || pthread_create(&threads[i], NULL, fn, (char *)args + i * arg_bytes)) {
+			fprintf(stderr, "cannot make thread %u of %u\n", i, n);
+			abort();
+		}
+	for (i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	free(threads);
+}
+
+static struct {
+	unsigned left;
+	bool all;
+	bool failed;
+} fault;
+
+static bool fail_nth(size_t bytes)
+{
+	(void)bytes;
+	if (fault.left) {
+		fault.left--;
+		return false;
+	}
+	if (fault.failed && !fault.all)
+		return false;
+	fault.failed = true;
+	return true;
+}
+
+void test_fail_nth(unsigned n, bool all)
+{
+	fault.left = n;
+	fault.all = all;
+	fault.failed = false;
+	sheaf_memory_fault = fail_nth;
+}
+
+bool test_fail_end(void)
+{
+	sheaf_memory_fault = NULL;
+	return fault.failed;
+}

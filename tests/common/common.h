@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/* What every test program needs: a seed, a generator, a way to run, faults. */
+#ifndef TESTS_COMMON_H
+#define TESTS_COMMON_H
+
+#include <check.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The seed of this run: SHEAF_SEED, or the clock. Printed when first asked for. */
+uint64_t test_seed(void);
+
+/* A generator of 64-bit numbers; *state must not be 0. */
+uint64_t test_random(uint64_t *state);
+
+/* A number below @p n. */
+uint64_t test_below(uint64_t *state, uint64_t n);
+
+/* Should tests run for minutes rather than seconds? SHEAF_FULL is set. */
+bool test_full(void);
+
+/* Is this a build or a run in which each step costs ten times or more? */
+bool test_slow(void);
+
+/* @p quick scaled down on slow builds and up in full runs. */
+unsigned test_rounds(unsigned quick);
+
+/* Run all cases; for main() to return. */
+int test_run(Suite *suite);
+
+/* Run n threads of fn(&args[i]) and join them; aborts if a thread cannot be made. */
+void test_threads(unsigned n, void *(*fn)(void *), void *args, size_t arg_bytes);
+
+/* Make the n-th allocation of the library from now fail (0: the next), and, if
+ * `all`, each one after it. */
+void test_fail_nth(unsigned n, bool all);
+
+/* Stop failing. True if an allocation was failed since test_fail_nth(). */
+bool test_fail_end(void);
+
+#endif
