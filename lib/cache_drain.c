@@ -107,8 +107,8 @@ size_t sheaf_cache_shrink(struct sheaf_cache *cache)
 void sheaf_cache_flush(struct sheaf_cache *cache)
 {
 	struct slot *slot = slot_get(cache, true);
-	struct cache_node *node = cache_node(cache);
 	enum slot_way way = slot_hold(slot, false);
+	struct cache_node *node = cache_node(cache);
 	struct sheaf *list = NULL, *rcu = NULL, *next;
 
 	if (way == SLOT_ROUND)

@@ -112,24 +112,27 @@ static __attribute__((noinline)) void retire_slow(struct sheaf_cache *cache, voi
 	struct slot *slot = slot_get(cache, false);
 	struct sheaf *fresh = NULL, *sealed = NULL;
 	bool tried = false, pushed;
+	struct cache_node *node;
 
 	for (;;) {
 		enum slot_way way = slot_hold(slot, false);
 
+		/* Where the sheaf is sealed counts, not where it is given. */
+		node = cache_node(cache);
 		pushed = way == SLOT_ROUND ? retire_round(cache, &fresh, object) :
 					     retire_inside(slot, &fresh, object, &sealed);
 		slot_release(slot, way);
 		if (pushed || tried)
 			break;
 		tried = true;
-		fresh = sheaf_barn_take_empty(&cache_node(cache)->barn);
+		fresh = sheaf_barn_take_empty(&node->barn);
 		if (!fresh)
 			fresh = sheaf_new(cache->capacity);
 		if (!fresh)
 			fresh = empty_one(cache, slot);
 	}
 	if (sealed) {
-		cache_seal(cache, cache_node(cache), sealed);
+		cache_seal(cache, node, sealed);
 		/* release: G2, partner load in wait_transit() */
 		store_release(&slot->transit, slot->transit + 1);
 	}

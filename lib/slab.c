@@ -8,28 +8,30 @@
  * Memory comes in regions of 2 MiB, each cut into slabs of one power-of-two size, each
  * cut into objects. slab_types.h shows the structs, says what protects each field,
  * and lists the invariants. Free objects are bits in the head of their slab, not a
- * chain through the objects: taking 60 objects is a few count-trailing-zeros in one
- * cache line instead of 60 misses, the objects stay untouched until they are used,
+ * chain through the objects: taking 60 objects is a few count-trailing-zeros in few
+ * cache lines instead of 60 misses, the objects stay untouched until they are used,
  * an object has no overhead beyond its bit, and freeing it twice is seen.
  *
- * Terms: a slab is full if none of its objects is free, empty if all are, used if it
- * is not empty. An object is out from alloc_bulk to free_bulk.
+ * Terms: an object is out from alloc_bulk to free_bulk. A slab is full if all its
+ * objects are out, empty if none is, else partial. A region is spare if no object of
+ * it is out.
  *
- * 1 A refill holds one mutex once, and empties one slab after the other, those with
- *   the fewest free objects first: the others drain, become empty, and empty
- *   regions can go back. Only then are empty slabs opened, those of regions in use
- *   before those of spare ones.
+ * 1 A refill holds one mutex once, and empties one slab after the other. It takes
+ *   from the regions where most objects are out, and in those from partial slabs
+ *   before empty ones. So the other regions drain, and become spare. Regions and not
+ *   slabs are in lists, because regions are what goes back to the system; which
+ *   slabs of a region have free objects is one bit each, so that a slab that changes
+ *   its state costs no list operation, and the next head can be fetched early.
  * 2 A bulk free looks all objects up first, without a lock, then visits each node
- *   they are from once per FREE_CHUNK objects. Under the mutex it sets bits, and
- *   collects the slabs it touches; each is put where it now belongs once, however
- *   many objects it got.
- * 3 An object goes back to the node that its slab belongs to, whoever frees it.
+ *   they are from once per FREE_CHUNK objects. A region moves between lists when it
+ *   crosses the border of a bin, once per hundreds of objects.
+ * 3 An object goes back to the node that its region belongs to, whoever frees it.
  * 4 A freed pointer is believed only after it was found in the map of regions, in a
  *   region of this backend, at a multiple of the stride in a slab, with its bit
  *   clear. Else the process ends with a message. Nothing is read at or near the
  *   pointer, so that any value whatever is told apart.
- * 5 At most spare_regions empty regions per node stay; what is above is unlinked
- *   under the mutex and unmapped after it. Empty slabs of regions in use keep their
+ * 5 At most spare_regions spare regions per node stay; what is above is unlinked
+ *   under the mutex and unmapped after it. Empty slabs of other regions keep their
  *   pages until sheaf_slab_trim(): giving back a part of a huge page breaks it up,
  *   and the next refill would fault it in again.
  * 6 Under SHEAF_NOWAIT a mutex is only tried, and a busy node is passed over.
@@ -49,7 +51,7 @@
  * constant line of a region (both stay while an object of it is out), and
  * region_count, where a stale value costs at most a needless piece of advice.
  *
- * Read slab_take() and slab_place() first.
+ * Read slab_take() and region_place() first.
  */
 #include "slab_types.h"
 
@@ -63,74 +65,65 @@
 /* Objects looked up at a time by a bulk free; a bound of its stack. */
 #define FREE_CHUNK 128
 
-/* Where an object is. */
+/* Where an object is: which of which slab of which region. */
 struct place {
-	struct slab *slab;
-	uint32_t index;
-	uint32_t node;
-};
-
-/* Link a slab that is HELD and its region where they belong, by what is free in it. */
-static void slab_place(struct sheaf_slab *s, struct node *node, struct slab *slab)
-{
-	struct region *region = slab->region;
-
-	if (!slab->free) {
-		slab->place = SLAB_FULL;
-	} else if (slab->free < s->slab_objects) {
-		slab->place = (uint16_t)slab_bin(s, slab->free);
-		list_add(&slab->link, &node->bins[slab->place]);
-	} else {
-		region_close_slab(slab);
-		node->slabs_used--;
-		if (region->empty == s->slabs) {
-			list_remove(&region->link);
-			list_add(&region->link, &node->spare);
-			node->spare_count++;
-		} else if (region->empty == 1) {
-			list_add(&region->link, &node->partial);
-		}
-	}
-}
-
-/* Take a slab out of the bins, or if those have none open an empty one. */
-static struct slab *slab_pick(struct node *node)
-{
 	struct region *region;
 	struct slab *slab;
+	uint32_t slab_index;
+	uint32_t index;
+};
 
-	for (unsigned i = 0; i < SLAB_BINS; i++) {
-		if (list_empty(&node->bins[i]))
-			continue;
-		slab = container_of(node->bins[i].next, struct slab, link);
-		list_remove(&slab->link);
-		slab->place = SLAB_HELD;
-		return slab;
-	}
-	if (!list_empty(&node->partial)) {
-		region = container_of(node->partial.next, struct region, link);
-	} else if (!list_empty(&node->spare)) {
-		region = container_of(node->spare.next, struct region, link);
-		node->spare_count--;
-		list_remove(&region->link);
-		list_add_last(&region->link, &node->partial);
-	} else {
-		return NULL;
-	}
-	slab = region_open_slab(region);
-	node->slabs_used++;
-	if (!region->empty)
-		list_remove(&region->link);
-	return slab;
+/* Link a region whose count of objects was `before` where it belongs now. One that
+ * fills up goes ahead of its new bin and is filled on; one that drains goes last. */
+static void region_place(struct sheaf_slab *s, struct node *node, struct region *region,
+			 uint32_t before)
+{
+	uint32_t used = region->used;
+	struct list *bin = &node->bins[region_bin(s, used)];
+	bool same = before && before < s->region_objects &&
+		    region_bin(s, before) == region_bin(s, used);
+
+	if (used && used < s->region_objects && same)
+		return;
+	list_remove(&region->link);
+	node->spare_count -= !before;
+	node->spare_count += !used;
+	if (!used)
+		list_add(&region->link, &node->spare);
+	else if (used < s->region_objects && used > before)
+		list_add(&region->link, bin);
+	else if (used < s->region_objects)
+		list_add_last(&region->link, bin);
 }
 
-/* Take up to n objects of a slab that is HELD. */
-static size_t slab_take(const struct sheaf_slab *s, struct slab *slab, size_t n, void **objects)
+/* Note in the region that slab i, which had `before` objects free, has `after`. */
+static void slab_place(const struct sheaf_slab *s, struct node *node, struct region *region,
+		       uint32_t i, uint64_t before, uint64_t after)
 {
-	char *base = slab_base(s, slab);
+	uint64_t bit = (uint64_t)1 << i % 64;
+
+	if (before == s->slab_objects) {
+		region->empty_bits[i / 64] &= ~bit;
+		region->dirty_bits[i / 64] |= bit;
+		node->slabs_used++;
+	}
+	if (!after || after == s->slab_objects)
+		region->partial_bits[i / 64] &= ~bit;
+	else
+		region->partial_bits[i / 64] |= bit;
+	if (after == s->slab_objects) {
+		region->empty_bits[i / 64] |= bit;
+		node->slabs_used--;
+	}
+}
+
+/* Take up to n objects that start at `base` by a slab's bits. */
+static size_t slab_take(const struct sheaf_slab *s, struct slab *slab, char *base, size_t n,
+			void **objects)
+{
 	size_t got = 0;
 
-	for (uint32_t w = 0; w < s->words && got < n; w++) {
+	for (uint32_t w = 0; w < s->slab_words && got < n; w++) {
 		uint64_t bits = slab->bits[w];
 
 		for (; bits && got < n; bits &= bits - 1) {
@@ -140,25 +133,84 @@ static size_t slab_take(const struct sheaf_slab *s, struct slab *slab, size_t n,
 		}
 		slab->bits[w] = bits;
 	}
-	slab->free -= (uint32_t)got;
+	slab->free -= got;
 	return got;
+}
+
+/*
+ * Choose a slab of a region that has a free object: partial ones first, then empty
+ * ones that have been used, because their pages are there.
+ */
+static uint32_t region_pick(const struct sheaf_slab *s, struct region *region)
+{
+	uint32_t used = REGION_WORDS, fresh = REGION_WORDS;
+
+	for (uint32_t w = 0; w < s->region_words; w++) {
+		uint64_t bits = region->partial_bits[w];
+		uint64_t rest = bits & (bits - 1);
+
+		if (rest)
+			__builtin_prefetch(
+				slab_head(s, region, w * 64 + (uint32_t)__builtin_ctzll(rest)), 1);
+		if (bits)
+			return w * 64 + (uint32_t)__builtin_ctzll(bits);
+		if (used == REGION_WORDS && (region->empty_bits[w] & region->dirty_bits[w]))
+			used = w;
+		if (fresh == REGION_WORDS && region->empty_bits[w])
+			fresh = w;
+	}
+	if (used < REGION_WORDS)
+		return used * 64 + (uint32_t)__builtin_ctzll(region->empty_bits[used] &
+							     region->dirty_bits[used]);
+	return fresh * 64 + (uint32_t)__builtin_ctzll(region->empty_bits[fresh]);
+}
+
+/* Take up to n objects of a region that has one. The caller holds the node's mutex. */
+static size_t region_take(struct sheaf_slab *s, struct node *node, struct region *region, size_t n,
+			  void **objects)
+{
+	uint32_t before = region->used;
+	size_t got = 0;
+
+	do {
+		uint32_t i = region_pick(s, region);
+		struct slab *slab = slab_head(s, region, i);
+		char *base = region->base + ((size_t)i << s->slab_shift);
+		uint64_t free = slab->free;
+		size_t taken = slab_take(s, slab, base, n - got, objects + got);
+
+		slab_place(s, node, region, i, free, slab->free);
+		region->used += (uint32_t)taken;
+		got += taken;
+	} while (got < n && region->used < s->region_objects);
+	region_place(s, node, region, before);
+	return got;
+}
+
+/* The fullest region of a node that has a free object, or NULL. */
+static struct region *node_pick(struct node *node)
+{
+	for (unsigned i = REGION_BINS; i-- > 0;)
+		if (!list_empty(&node->bins[i]))
+			return container_of(node->bins[i].next, struct region, link);
+	if (!list_empty(&node->spare))
+		return container_of(node->spare.next, struct region, link);
+	return NULL;
 }
 
 /* The caller holds the mutex of the node. */
 static size_t node_take_locked(struct sheaf_slab *s, struct node *node, size_t n, void **objects)
 {
-	struct slab *slab;
+	struct region *region;
 	size_t got = 0;
 
-	while (got < n && (slab = slab_pick(node))) {
-		got += slab_take(s, slab, n - got, objects + got);
-		slab_place(s, node, slab);
-	}
+	while (got < n && (region = node_pick(node)))
+		got += region_take(s, node, region, n - got, objects + got);
 	node->objects += got;
 	return got;
 }
 
-/* Unlink the empty regions above the limit, those that were empty longest, and collect
+/* Unlink the spare regions above the limit, those that were spare longest, and collect
  * them in a list. The caller holds the mutex of the node. */
 static void node_shed_locked(struct node *node, uint32_t limit, struct list *shed)
 {
@@ -270,28 +322,36 @@ static void find_object(const struct sheaf_slab *s, const void *object, struct p
 	place->index = slab_divide(s, in_slab);
 	if (unlikely(place->index * s->stride != in_slab || place->index >= s->slab_objects))
 		refuse(s, object, "misaligned, not the start of an object");
-	place->node = region->node;
-	place->slab = slab_head(s, region, offset >> s->slab_shift);
-	__builtin_prefetch(place->slab, 1);
+	place->region = region;
+	place->slab_index = offset >> s->slab_shift;
+	place->slab = slab_head(s, region, place->slab_index);
+	__builtin_prefetch(&place->slab->bits[place->index / 64], 1);
 }
 
-/* The caller holds the mutex of the node. */
-static void node_put_locked(struct sheaf_slab *s, const struct place *place, const void *object,
-			    struct list *touched)
+/* Take back the first of n objects and those behind it that are of the same slab. The
+ * caller holds the mutex of the node. Returns how many. */
+static uint32_t slab_put(struct sheaf_slab *s, struct node *node, const struct place *places,
+			 size_t n, void *const *objects)
 {
-	uint64_t *word = &place->slab->bits[place->index / 64];
-	uint64_t bit = (uint64_t)1 << place->index % 64;
-	struct slab *slab = place->slab;
+	struct region *region = places[0].region;
+	struct slab *slab = places[0].slab;
+	uint64_t free = slab->free;
+	uint32_t put = 0;
 
-	if (unlikely(*word & bit))
-		refuse(s, object, "double free");
-	*word |= bit;
-	slab->free++;
-	if (slab->place != SLAB_HELD) {
-		list_remove(&slab->link);
-		list_add(&slab->link, touched);
-		slab->place = SLAB_HELD;
-	}
+	do {
+		uint64_t *word = &slab->bits[places[put].index / 64];
+		uint64_t bit = (uint64_t)1 << places[put].index % 64;
+
+		if (unlikely(*word & bit))
+			refuse(s, objects[put], "double free, it is free already");
+		*word |= bit;
+	} while (++put < n && places[put].slab == slab);
+	slab->free = free + put;
+	if (!free || slab->free == s->slab_objects)
+		slab_place(s, node, region, places[0].slab_index, free, slab->free);
+	region->used -= put;
+	region_place(s, node, region, region->used + put);
+	return put;
 }
 
 /* Take back those of n objects that are from node k. */
@@ -299,22 +359,17 @@ static void node_put(struct sheaf_slab *s, unsigned k, const struct place *place
 		     void *const *objects)
 {
 	struct node *node = &s->node[k];
-	struct list touched, shed;
+	struct list shed;
+	uint32_t put;
 
-	list_init(&touched);
 	list_init(&shed);
 	pthread_mutex_lock(&node->mutex);
-	for (size_t i = 0; i < n; i++) {
-		if (places[i].node != k)
+	for (size_t i = 0; i < n; i += put) {
+		put = 1;
+		if (places[i].region->node != k)
 			continue;
-		node_put_locked(s, &places[i], objects[i], &touched);
-		node->objects--;
-	}
-	while (!list_empty(&touched)) {
-		struct slab *slab = container_of(touched.next, struct slab, link);
-
-		list_remove(&slab->link);
-		slab_place(s, node, slab);
+		put = slab_put(s, node, places + i, n - i, objects + i);
+		node->objects -= put;
 	}
 	node_shed_locked(node, s->spare_regions, &shed);
 	pthread_mutex_unlock(&node->mutex);
@@ -333,11 +388,11 @@ static void slab_free_bulk(void *ctx, size_t n, void *const *objects)
 
 		for (size_t i = 0; i < chunk; i++) {
 			find_object(s, objects[i], &places[i]);
-			nodes |= (uint64_t)1 << places[i].node;
+			nodes |= (uint64_t)1 << places[i].region->node;
 			annotate_free(objects[i], s->object_size);
 		}
 		if (!counted)
-			fetch_add_relaxed(&s->node[places[0].node].free_calls, 1);
+			fetch_add_relaxed(&s->node[places[0].region->node].free_calls, 1);
 		counted = true;
 		for (; nodes; nodes &= nodes - 1)
 			node_put(s, (unsigned)__builtin_ctzll(nodes), places, chunk, objects);
@@ -379,11 +434,11 @@ static size_t node_trim(struct node *node, struct list *shed)
 
 		pthread_mutex_lock(&node->mutex);
 		node_shed_locked(node, 0, shed);
-		link = node->partial.next;
-		if (link != &node->partial) {
-			bytes += region_discard(container_of(link, struct region, link));
+		link = node->regions.next;
+		if (link != &node->regions) {
+			bytes += region_discard(container_of(link, struct region, all));
 			list_remove(link);
-			list_add_last(link, &node->partial);
+			list_add_last(link, &node->regions);
 		}
 		pthread_mutex_unlock(&node->mutex);
 	} while (left-- > 1);

@@ -14,12 +14,11 @@
 #include "slab_registry.h"
 
 struct tally {
-	uint64_t bins[SLAB_BINS];
-	uint64_t partial;
+	uint64_t bins[REGION_BINS];
 	uint64_t spare;
 	uint64_t regions;
 	uint64_t objects;
-	uint64_t used;
+	uint64_t slabs_used;
 };
 
 static bool link_ok(const struct list *link)
@@ -41,72 +40,72 @@ static uint32_t count_bits(const uint64_t *bits, uint32_t words)
 	return n;
 }
 
-static bool check_lists(const struct sheaf_slab *s, const struct node *node, struct tally *listed)
+/* A list of regions of the node that all have `least` to `most` objects out. */
+static bool check_list(const struct node *node, const struct list *list, uint32_t least,
+		       uint32_t most, uint64_t *length)
 {
-	unsigned k = (unsigned)(node - s->node);
-	const struct list *l;
-
-	for (unsigned i = 0; i < SLAB_BINS; i++)
-		for (l = node->bins[i].next; l != &node->bins[i]; l = l->next, listed->bins[i]++) {
-			const struct slab *slab = container_of(l, struct slab, link);
-
-			if (!link_ok(l) || slab->place != i || slab->region->node != k ||
-			    slab->region->owner != s)
-				return false;
-		}
-	for (l = node->partial.next; l != &node->partial; l = l->next, listed->partial++) {
+	for (const struct list *l = list->next; l != list; l = l->next, ++*length) {
 		const struct region *region = container_of(l, struct region, link);
 
-		if (!link_ok(l) || region->node != k || !region->empty || region->empty >= s->slabs)
-			return false;
-	}
-	for (l = node->spare.next; l != &node->spare; l = l->next, listed->spare++) {
-		const struct region *region = container_of(l, struct region, link);
-
-		if (!link_ok(l) || region->node != k || region->empty != s->slabs)
+		if (!link_ok(l) || &region->owner->node[region->node] != node ||
+		    region->used < least || region->used > most)
 			return false;
 	}
 	return true;
 }
 
-static bool check_slab(const struct sheaf_slab *s, const struct slab *slab, struct tally *found)
+static bool check_lists(const struct sheaf_slab *s, const struct node *node, struct tally *listed)
 {
-	const struct region *region = slab->region;
-	bool empty = slab->free == s->slab_objects;
-	bool full = slab->free == 0;
-	uint32_t rest = s->slab_objects % 64;
+	uint32_t width = 1u << s->bin_shift;
 
-	if (count_bits(slab->bits, s->words) != slab->free ||
-	    (rest && slab->bits[s->words - 1] >> rest) ||
-	    test_bit(region->empty_bits, slab->index) != empty ||
-	    (!empty && !test_bit(region->dirty_bits, slab->index)))
-		return false;
-	found->objects += s->slab_objects - slab->free;
-	found->used += !empty;
-	if (full || empty)
-		return slab->place == (full ? SLAB_FULL : SLAB_EMPTY) && list_empty(&slab->link);
-	if (slab->place != slab_bin(s, slab->free) || list_empty(&slab->link))
-		return false;
-	found->bins[slab->place]++;
-	return true;
+	for (unsigned i = 0; i < REGION_BINS; i++) {
+		uint32_t least = i ? i * width : 1;
+		uint32_t most = (i + 1) * width - 1;
+
+		if (most > s->region_objects - 1)
+			most = s->region_objects - 1;
+		if (!check_list(node, &node->bins[i], least, most, &listed->bins[i]))
+			return false;
+	}
+	return check_list(node, &node->spare, 0, 0, &listed->spare);
+}
+
+static bool check_slab(const struct sheaf_slab *s, struct region *region, uint32_t i,
+		       uint32_t *used)
+{
+	const struct slab *slab = slab_head(s, region, i);
+	uint32_t rest = s->slab_objects % 64;
+	bool empty = slab->free == s->slab_objects;
+
+	*used += s->slab_objects - (uint32_t)slab->free;
+	return slab->free <= s->slab_objects &&
+	       count_bits(slab->bits, s->slab_words) == slab->free &&
+	       !(rest && slab->bits[s->slab_words - 1] >> rest) &&
+	       test_bit(region->empty_bits, i) == empty &&
+	       test_bit(region->partial_bits, i) == (slab->free && !empty) &&
+	       (empty || test_bit(region->dirty_bits, i));
 }
 
 static bool check_region(const struct sheaf_slab *s, struct region *region, struct tally *found)
 {
+	uint32_t used = 0;
+
 	if (((uintptr_t)region->base & (SHEAF_SLAB_REGION - 1)) ||
 	    region_find(region->base) != region ||
-	    region_find(region->base + SHEAF_SLAB_REGION - 1) != region ||
-	    count_bits(region->empty_bits, REGION_WORDS) != region->empty ||
-	    (region->empty == 0) != list_empty(&region->link))
+	    region_find(region->base + SHEAF_SLAB_REGION - 1) != region)
 		return false;
-	for (uint32_t i = 0; i < s->slabs; i++) {
-		const struct slab *slab = slab_head(s, region, i);
-
-		if (slab->index != i || slab->region != region || !check_slab(s, slab, found))
+	for (uint32_t i = 0; i < s->slabs; i++)
+		if (!check_slab(s, region, i, &used))
 			return false;
-	}
-	found->partial += region->empty > 0 && region->empty < s->slabs;
-	found->spare += region->empty == s->slabs;
+	if (used != region->used || (used == s->region_objects) != list_empty(&region->link))
+		return false;
+	if (!used)
+		found->spare++;
+	else if (used < s->region_objects)
+		found->bins[region_bin(s, used)]++;
+	found->objects += used;
+	found->slabs_used += s->slabs - count_bits(region->empty_bits, REGION_WORDS);
+	found->regions++;
 	return true;
 }
 
@@ -120,18 +119,16 @@ static bool check_node(struct sheaf_slab *s, struct node *node)
 	for (struct list *l = node->regions.next; l != &node->regions; l = l->next) {
 		struct region *region = container_of(l, struct region, all);
 
-		if (!link_ok(l) || region->owner != s ||
-		    region->node != (unsigned)(node - s->node) || !check_region(s, region, &found))
+		if (!link_ok(l) || region->owner != s || &s->node[region->node] != node ||
+		    !check_region(s, region, &found))
 			return false;
-		found.regions++;
 	}
-	for (unsigned i = 0; i < SLAB_BINS; i++)
+	for (unsigned i = 0; i < REGION_BINS; i++)
 		if (listed.bins[i] != found.bins[i])
 			return false;
-	return listed.partial == found.partial && listed.spare == found.spare &&
-	       node->spare_count == found.spare && node->spare_count <= s->spare_regions &&
-	       node->region_count == found.regions && node->objects == found.objects &&
-	       node->slabs_used == found.used;
+	return listed.spare == found.spare && node->spare_count == found.spare &&
+	       node->spare_count <= s->spare_regions && node->region_count == found.regions &&
+	       node->objects == found.objects && node->slabs_used == found.slabs_used;
 }
 
 bool sheaf_slab_check(struct sheaf_slab *slab)

@@ -18,13 +18,13 @@ static_assert(TOPOLOGY_NODES_MAX <= 64, "a set of nodes is one word in a bulk fr
 /*
  * Cut for objects of one size. The slab is the smallest that holds SLAB_OBJECTS_AIM
  * objects: about what a sheaf does, so that a refill from an empty slab visits one
- * slab; and what is left at its end, less than one object, is below 1/64 of it. From
- * 32 KiB per object on a slab is a region, 32 objects or more, and the rest below 1/32.
+ * slab, whose bits are one word; and what is left at its end, less than one object,
+ * is below 1/64 of it. From 32 KiB per object on a slab is a region, of 32 objects or
+ * more, and the rest below 1/32.
  */
-static void slab_layout(struct sheaf_slab *s, size_t size, size_t align)
+static void layout(struct sheaf_slab *s, size_t size, size_t align)
 {
 	uint32_t shift = (uint32_t)__builtin_ctz(SLAB_BYTES_MIN);
-	uint32_t head;
 
 	s->object_size = (uint32_t)size;
 	s->stride = (uint32_t)((size + align - 1) & ~(align - 1));
@@ -34,18 +34,20 @@ static void slab_layout(struct sheaf_slab *s, size_t size, size_t align)
 		shift++;
 	s->slab_shift = shift;
 	s->slab_objects = (1u << shift) / s->stride;
+	s->slab_words = (s->slab_objects + 63) / 64;
+	s->head_bytes = (uint32_t)(sizeof(struct slab) + s->slab_words * sizeof(uint64_t));
 	s->slabs = (uint32_t)(SHEAF_SLAB_REGION >> shift);
-	s->words = (s->slab_objects + 63) / 64;
-	head = (uint32_t)sizeof(struct slab) + s->words * (uint32_t)sizeof(uint64_t);
-	s->head_bytes = (head + CACHE_LINE - 1) & ~(uint32_t)(CACHE_LINE - 1);
+	s->region_objects = s->slabs * s->slab_objects;
+	s->region_words = (s->slabs + 63) / 64;
+	while ((s->region_objects - 1) >> s->bin_shift >= REGION_BINS)
+		s->bin_shift++;
 }
 
 static void node_init(struct node *node)
 {
 	pthread_mutex_init(&node->mutex, NULL);
-	for (unsigned i = 0; i < SLAB_BINS; i++)
+	for (unsigned i = 0; i < REGION_BINS; i++)
 		list_init(&node->bins[i]);
-	list_init(&node->partial);
 	list_init(&node->spare);
 	list_init(&node->regions);
 }
@@ -72,7 +74,7 @@ int sheaf_slab_create(struct sheaf_slab **slab, const struct sheaf_slab_attr *at
 	s = memory_zalloc(CACHE_LINE, sizeof(*s) + a.nodes * sizeof(s->node[0]));
 	if (!s)
 		return -ENOMEM;
-	slab_layout(s, a.object_size, a.object_align);
+	layout(s, a.object_size, a.object_align);
 	s->nodes = a.nodes;
 	s->spare_regions = a.spare_regions ? a.spare_regions : 1;
 	if (a.spare_regions == UINT32_MAX)

@@ -3,7 +3,7 @@
 
 /*
  * A region comes in two pieces: 2 MiB from the system that hold objects and nothing
- * else, and the heads of its slabs, from malloc. Keeping the heads out of the region
+ * else, and a head with those of its slabs, from malloc. Keeping the heads out of the region
  * has these effects:
  *
  * - Objects of a page, or of any power of two, fill the region to the last byte; with
@@ -52,7 +52,18 @@ static void advise(char *base, unsigned node, bool bind, bool huge)
 	errno = saved;
 }
 
-static struct region *make_heads(struct sheaf_slab *s, unsigned node)
+static void slab_init(const struct sheaf_slab *s, struct slab *slab)
+{
+	uint32_t rest = s->slab_objects % 64;
+
+	slab->free = s->slab_objects;
+	for (uint32_t w = 0; w < s->slab_words; w++)
+		slab->bits[w] = ~(uint64_t)0;
+	if (rest)
+		slab->bits[s->slab_words - 1] = ((uint64_t)1 << rest) - 1;
+}
+
+static struct region *make_head(struct sheaf_slab *s, unsigned node)
 {
 	size_t bytes = sizeof(struct region) + (size_t)s->slabs * s->head_bytes;
 	struct region *region = memory_zalloc(CACHE_LINE, bytes);
@@ -61,22 +72,10 @@ static struct region *make_heads(struct sheaf_slab *s, unsigned node)
 		return NULL;
 	region->owner = s;
 	region->node = node;
-	region->empty = s->slabs;
 	list_init(&region->all);
 	list_init(&region->link);
 	for (uint32_t i = 0; i < s->slabs; i++) {
-		struct slab *slab = slab_head(s, region, i);
-
-		list_init(&slab->link);
-		slab->region = region;
-		slab->free = s->slab_objects;
-		slab->index = (uint16_t)i;
-		slab->place = SLAB_EMPTY;
-		for (uint32_t w = 0; w < s->slab_objects / 64; w++)
-			slab->bits[w] = ~(uint64_t)0;
-		if (s->slab_objects % 64)
-			slab->bits[s->slab_objects / 64] =
-				((uint64_t)1 << s->slab_objects % 64) - 1;
+		slab_init(s, slab_head(s, region, i));
 		region->empty_bits[i / 64] |= (uint64_t)1 << i % 64;
 	}
 	return region;
@@ -84,7 +83,7 @@ static struct region *make_heads(struct sheaf_slab *s, unsigned node)
 
 struct region *region_create(struct sheaf_slab *s, unsigned node, bool huge)
 {
-	struct region *region = make_heads(s, node);
+	struct region *region = make_head(s, node);
 
 	if (!region)
 		return NULL;
@@ -106,7 +105,7 @@ no_memory:
 }
 
 /* Off the map first: once unmapped, the address may be another region's. */
-void region_destroy(struct region *region)
+static void region_destroy(struct region *region)
 {
 	struct sheaf_slab *s = region->owner;
 
@@ -163,41 +162,4 @@ size_t region_discard(struct region *region)
 		start = i + 1;
 	}
 	return bytes;
-}
-
-static struct slab *open_slab(struct region *region, uint32_t word, uint64_t bits)
-{
-	uint64_t bit = bits & -bits;
-	struct slab *slab =
-		slab_head(region->owner, region, word * 64 + (unsigned)__builtin_ctzll(bits));
-
-	region->empty_bits[word] &= ~bit;
-	region->dirty_bits[word] |= bit;
-	region->empty--;
-	slab->place = SLAB_HELD;
-	return slab;
-}
-
-struct slab *region_open_slab(struct region *region)
-{
-	uint32_t fresh = REGION_WORDS;
-
-	for (uint32_t i = 0; i < REGION_WORDS; i++) {
-		uint64_t used = region->empty_bits[i] & region->dirty_bits[i];
-
-		if (used)
-			return open_slab(region, i, used);
-		if (region->empty_bits[i] && fresh == REGION_WORDS)
-			fresh = i;
-	}
-	return open_slab(region, fresh, region->empty_bits[fresh]);
-}
-
-void region_close_slab(struct slab *slab)
-{
-	struct region *region = slab->region;
-
-	slab->place = SLAB_EMPTY;
-	region->empty_bits[slab->index / 64] |= (uint64_t)1 << slab->index % 64;
-	region->empty++;
 }

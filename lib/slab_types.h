@@ -5,12 +5,13 @@
  * What the slab backend is made of. lib/slab.c explains how it works.
  *
  *	struct sheaf_slab
- *	  node[0]     bins[0..3] -> slab <-> slab ...	fullest slabs first
- *	  node[1]     partial    -> region <-> ...	have used and empty slabs
- *	  ...         spare      -> region <-> ...	have empty slabs only
- *	              regions    -> all of them
+ *	  node[0]     bins[7] -> region <-> region ...	fullest regions
+ *	  node[1]     ...
+ *	  ...         bins[0] -> region ...		those with few objects out
+ *	              spare   -> region ...		those with none
+ *	              regions -> all of them, also those where all are out
  *
- *	heads of a region (malloc)             memory of a region (2 MiB, aligned)
+ *	head of a region (malloc)              memory of a region (2 MiB, aligned)
  *	+--------+------+------+------+        +--------+--------+--------+---
  *	| region | slab | slab | slab | ...    | slab 0 | slab 1 | slab 2 | ...
  *	+--------+------+------+------+        +--------+--------+--------+---
@@ -21,15 +22,15 @@
  * Invariants, at every moment when the node's mutex is free (sheaf_slab_check()):
  *
  *	of a slab	free = bits that are set in bits[], none at or above slab_objects
- *			place = SLAB_FULL	iff free = 0
- *			      = SLAB_EMPTY	iff free = slab_objects iff its bit in empty_bits
- *			      = slab_bin(free)	otherwise; it is in that bin's list
- *	of a region	empty = bits that are set in empty_bits[]
- *			in spare iff empty = slabs; in partial iff 0 < empty < slabs
- *			a used slab is dirty
+ *			in empty_bits iff free = slab_objects
+ *			in partial_bits iff 0 < free < slab_objects
+ *			in dirty_bits if free < slab_objects
+ *	of a region	used = sum over its slabs of slab_objects - free
+ *			in spare iff used = 0; in no list but regions iff all are out;
+ *			else in bins[region_bin(used)]
  *			region_find(any address in it) = the region
- *	of a node	objects = sum over its slabs of slab_objects - free
- *			slabs_used = sum over its regions of slabs - empty
+ *	of a node	objects = sum over its regions of used
+ *			slabs_used = slabs of its regions that are not in empty_bits
  *			region_count = length of regions
  *			spare_count = length of spare <= spare_regions
  *	of the backend	regions >= sum of region_count; regions_peak >= regions
@@ -45,39 +46,33 @@
 #include <assert.h>
 #include <pthread.h>
 
-/* Slabs in a region are at most this many: a slab has at least 4096 bytes. */
+/* A slab has at least this many bytes, so a region at most that many slabs. */
 #define SLAB_BYTES_MIN 4096u
 #define REGION_SLABS_MAX (SHEAF_SLAB_REGION / SLAB_BYTES_MIN)
 #define REGION_WORDS (REGION_SLABS_MAX / 64)
 
-/* Objects per slab that are aimed at; see slab_layout(). */
+/* Objects per slab that are aimed at; see layout() in slab_create.c. */
 #define SLAB_OBJECTS_AIM 64u
 
 #define OBJECT_SIZE_MAX 65536u
 #define OBJECT_ALIGN_MIN 8u
 #define OBJECT_ALIGN_MAX 4096u
 
-/* Lists of slabs by fullness: bin i has those with about i to i + 1 quarters free. */
-#define SLAB_BINS 4u
+/* Lists of regions by the objects that are out, about equally wide. */
+#define REGION_BINS 8u
 
-/* Where a slab is, if it is not in a bin. HELD only while the node's mutex is. */
-enum { SLAB_FULL = SLAB_BINS, SLAB_EMPTY, SLAB_HELD };
+static_assert(SHEAF_SLAB_REGION / OBJECT_SIZE_MAX >= 2 * REGION_BINS,
+	      "the smallest number of objects in a region tells bins apart");
 
 /*
- * The head of a slab. Protected by the mutex of its node, but for region and index,
- * which never change. With its bits it fills whole cache lines: two slabs never
- * share one, and up to 256 objects it is one line.
+ * The head of a slab; its region and its number follow from where it is. Protected
+ * by the mutex of the node. Heads are packed: a line has those of four neighbours if
+ * an object is above 64 bytes, and one thread at a time writes them.
  */
 struct slab {
-	struct list link;
-	struct region *region;
-	uint32_t free;
-	uint16_t index;
-	uint16_t place;
+	uint64_t free;
 	uint64_t bits[]; /* set: the object is free */
 };
-
-static_assert(sizeof(struct slab) + 256 / 8 <= CACHE_LINE, "a slab head is one cache line");
 
 /*
  * A region and the heads of its slabs. The first line never changes and is read
@@ -89,8 +84,9 @@ struct region {
 	unsigned node;
 
 	struct list all cacheline_aligned; /* in node->regions */
-	struct list link;                  /* in node->partial, node->spare or nowhere */
-	uint32_t empty;
+	struct list link;                  /* in a bin, in node->spare or nowhere */
+	uint32_t used;
+	uint64_t partial_bits[REGION_WORDS];
 	uint64_t empty_bits[REGION_WORDS];
 	uint64_t dirty_bits[REGION_WORDS]; /* used since the system gave the pages */
 
@@ -101,8 +97,7 @@ struct region {
  * and region_count, which may also be read without it, as a hint. */
 struct node {
 	pthread_mutex_t mutex;
-	struct list bins[SLAB_BINS];
-	struct list partial;
+	struct list bins[REGION_BINS];
 	struct list spare;
 	struct list regions;
 	uint32_t region_count;
@@ -120,9 +115,12 @@ struct sheaf_slab {
 	uint64_t inverse;    /* of the stride, see slab_divide() */
 	uint32_t slab_shift; /* log2 of the bytes of a slab */
 	uint32_t slab_objects;
-	uint32_t slabs;      /* in a region */
-	uint32_t words;      /* of the bits of a slab */
+	uint32_t slab_words; /* of its bits */
 	uint32_t head_bytes; /* from one slab head to the next */
+	uint32_t slabs;      /* in a region */
+	uint32_t region_objects;
+	uint32_t region_words; /* of the bits of its slabs */
+	uint32_t bin_shift;    /* log2 of the width of a bin, in objects */
 	uint32_t nodes;
 	uint32_t spare_regions;
 	bool huge; /* ask for huge pages */
@@ -135,23 +133,15 @@ struct sheaf_slab {
 	struct node node[];
 };
 
-static inline struct slab *slab_head(const struct sheaf_slab *s, struct region *region,
-				     unsigned index)
+static inline struct slab *slab_head(const struct sheaf_slab *s, struct region *region, uint32_t i)
 {
-	return (struct slab *)(void *)(region->heads + (size_t)index * s->head_bytes);
+	return (struct slab *)(void *)(region->heads + (size_t)i * s->head_bytes);
 }
 
-static inline char *slab_base(const struct sheaf_slab *s, const struct slab *slab)
+/* The bin of a region some of whose objects are out. */
+static inline unsigned region_bin(const struct sheaf_slab *s, uint32_t used)
 {
-	return slab->region->base + ((size_t)slab->index << s->slab_shift);
-}
-
-/* The bin of a slab that is neither full nor empty. */
-static inline unsigned slab_bin(const struct sheaf_slab *s, uint32_t free)
-{
-	uint32_t quarter = s->slab_objects / SLAB_BINS;
-
-	return (free > quarter) + (free > 2 * quarter) + (free > 3 * quarter);
+	return used >> s->bin_shift;
 }
 
 /*

@@ -44,6 +44,9 @@ extern "C" {
 /** No tree is higher than this, whatever its keys. */
 #define SHEAF_TREE_HEIGHT_MAX 32
 
+/** Most writes that one sheaf_tree_prepare() sets nodes aside for. */
+#define SHEAF_TREE_WRITES_MAX 1024
+
 /** A tree; library's memory. */
 struct sheaf_tree;
 
@@ -97,11 +100,15 @@ int sheaf_tree_create(struct sheaf_tree **tree, const struct sheaf_tree_attr *at
 /**
  * End a tree and free its nodes at once. The entries stay the caller's.
  *
- * Context: the only user of @p tree: no reader can reach it any more, and nothing
- *	is prepared. A tree with a node cache of its own waits for a grace period.
+ * @param tree ended on success; on failure it is empty, and may be used or ended again
+ *
+ * Context: the only user of @p tree: no reader can reach it any more. A tree with a
+ *	node cache of its own waits for a grace period, as sheaf_cache_destroy().
  * Ordering: none. Progress: blocking.
+ * Return: 0; and only with a node cache of its own -EBUSY if what was prepared is not
+ *	finished, -EDEADLK if a manual source has to be stepped first.
  */
-void sheaf_tree_destroy(struct sheaf_tree *tree);
+int sheaf_tree_destroy(struct sheaf_tree *tree);
 
 /**
  * Remove all ranges and free the nodes at once.
@@ -113,7 +120,7 @@ void sheaf_tree_clear(struct sheaf_tree *tree);
 /**
  * Find the entry whose range holds a key, inside a read section.
  *
- * Context: a read section of the tree's source.
+ * Context: a read section of the tree's source, or under the writer lock.
  * Ordering: acquires what the writer released when it stored the entry.
  * Progress: wait-free, O(height); no lock, no write, no retry.
  * Return: the entry; NULL if the key is in a hole. What it points to is alive until
@@ -147,12 +154,13 @@ struct sheaf_tree_prep {
 };
 
 /**
- * Set nodes aside for @p writes writes, the exact worst case at the height that the
- * tree has now.
+ * Set nodes aside for @p writes writes, the worst case at the height that the tree has
+ * now: for one write 3 * height (1 if empty), which is the most that can happen; for
+ * more a proven sum that allows for growth in between. Proof in lib/tree.c.
  *
  * @param tree which
  * @param prep written; to be finished whether used or not; one thread at a time
- * @param writes stores, inserts or erases to come, 1 to 1024
+ * @param writes stores, inserts or erases to come, 1 to SHEAF_TREE_WRITES_MAX
  *
  * Context: any thread; with or without the writer lock. Blocks only in the backend.
  * Ordering: none. Progress: as sheaf_cache_prefill().
@@ -162,7 +170,8 @@ int sheaf_tree_prepare(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, ui
 
 /**
  * Do the nodes set aside still suffice? Ask once under the writer lock if others
- * could write between prepare and lock: a tree that has grown higher needs more.
+ * could write between prepare and lock: a tree that has grown higher needs more. If
+ * true, it stays so while all writes to the tree are those of @p prep.
  *
  * Context: under the writer lock. Ordering: none. Progress: wait-free.
  * Return: true if all writes left of @p prep are guaranteed.
@@ -209,8 +218,8 @@ int sheaf_tree_store(struct sheaf_tree *tree, uint64_t first, uint64_t last, voi
  *	are retired as sheaf_cache_free_rcu() does.
  * Ordering: as there. Progress: with @p prep lock-free, O(height + nodes overwritten).
  * Return: 0; -EINVAL if first > last; without @p prep -ENOMEM; with @p prep -EAGAIN
- *	if what was set aside does not suffice any more or is used up. Tree
- *	unchanged on failure.
+ *	if its writes are used up or sheaf_tree_prepared_locked() is false. Tree
+ *	unchanged and no write counted on failure.
  */
 int sheaf_tree_store_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint64_t first,
 			    uint64_t last, void *entry);
@@ -294,7 +303,9 @@ void *sheaf_tree_find_rcu(struct sheaf_tree_cursor *cursor, uint64_t key);
 
 /**
  * Go to the next range in key order. Ranges that no write touches during a scan are
- * each seen exactly once; ranges never overlap within a scan.
+ * each seen exactly once; ranges never overlap within a scan: if one was stored
+ * meanwhile that reaches back over keys already passed, first is the first key after
+ * those.
  *
  * Context, Ordering: as sheaf_tree_find_rcu(). Progress: wait-free, O(height).
  * Return: the entry; NULL past the end.

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * A write in progress: what tree_level.c and tree_write.c share. Nothing of it can be
+ * seen by readers before the one store that publishes it.
+ */
+#ifndef TREE_WRITE_H
+#define TREE_WRITE_H
+
+#include "tree_node.h"
+
+/* A range, or in an inner node a subtree. */
+struct tree_item {
+	/* Leaf: first key of the range. */
+	uint64_t first;
+	/* Last key of the range, or under the subtree (UINT64_MAX at the edge). */
+	uint64_t last;
+	/* Inner node: size of the largest hole in the span of the subtree. */
+	uint64_t gap;
+	/* The entry, or the root of the subtree. */
+	void *what;
+};
+
+/* Items in key order; most are two full nodes and what was put between them. */
+struct tree_items {
+	uint32_t n;
+	struct tree_item item[2 * TREE_FANOUT + 1];
+};
+
+/* Children from .. to - 1 of a node: subtrees that the write overwrites as a whole. */
+struct tree_doomed {
+	struct tree_inner *inner;
+	uint32_t from;
+	uint32_t to;
+};
+
+struct tree_write {
+	struct sheaf_tree *tree;
+	/* Where nodes come from; NULL for the cache. */
+	struct sheaf *sheaf;
+	/* The nodes that the write replaces on each level: these two and all between. */
+	struct tree_path left;
+	struct tree_path right;
+	/* What the nodes of the level in work are to hold. */
+	struct tree_items pool;
+	/* Nodes taken; to be given back if the write fails. */
+	uint32_t n_fresh;
+	struct tree_node *fresh[3 * SHEAF_TREE_HEIGHT_MAX];
+	/* Nodes and subtrees to retire once the write is published. */
+	uint32_t n_dead;
+	uint32_t n_doomed;
+	struct tree_node *dead[4 * SHEAF_TREE_HEIGHT_MAX];
+	struct tree_doomed doomed[2 * SHEAF_TREE_HEIGHT_MAX];
+};
+
+static inline void tree_bury(struct tree_write *w, struct tree_node *node)
+{
+	w->dead[w->n_dead++] = node;
+}
+
+/* Fill the pool with what the leaves from left to right hold once first .. last is
+ * overwritten by @p entry (NULL: by a hole). The tree may be empty. */
+void tree_gather_ranges(struct tree_write *w, uint64_t first, uint64_t last, void *entry);
+
+/* Fill the pool of an inner level: what stays left and right of the nodes @p made below. */
+void tree_gather_children(struct tree_write *w, uint32_t level, const struct tree_items *made);
+
+/* The pool of a level is too small for a node: take in a neighbour. */
+void tree_borrow(struct tree_write *w, uint32_t level);
+
+/* Make nodes of the pool; false if there is no memory. */
+bool tree_divide(struct tree_write *w, uint32_t level, bool borrowed, struct tree_items *made);
+
+#endif

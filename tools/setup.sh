@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: the libsheaf authors
+#
+# Sourced by tools/try and tools/check: goes to the top of the tree and sees to it that
+# the packages they need are there.
+#
+#   need PACKAGE...   installs what is missing, or prints the one line that does, and ends
+
+set -eu
+cd "$(dirname "$0")/.."
+
+installed() {
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+need() {
+	local missing="" package as_root=""
+
+	command -v dpkg-query >/dev/null || {
+		echo "$0: this set-up knows Debian's packages only; install by hand: $*" >&2
+		exit 1
+	}
+	for package; do
+		installed "$package" || missing="$missing $package"
+	done
+	[ -n "$missing" ] || return 0
+
+	if [ "$(id -u)" != 0 ]; then
+		as_root="sudo -n"
+		if ! sudo -n true 2>/dev/null; then
+			echo "$0: packages are missing; run this, then try again:" >&2
+			echo "  sudo apt-get install$missing" >&2
+			exit 1
+		fi
+	fi
+	echo "installing:$missing"
+	# The lists may be old or not there at all.
+	$as_root apt-get update -qq || true
+	# shellcheck disable=SC2086
+	$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null || {
+		echo "$0: apt-get could not install:$missing" >&2
+		exit 1
+	}
+}
+
+# What it takes to build and run the library and its tools.
+BASE_PACKAGES="gcc libc6-dev meson ninja-build pkg-config liburcu-dev libck-dev gzip"
