@@ -4,7 +4,7 @@
 /*
  * A barn without locks and without ABA.
  *
- * Read side_take() and side_put() first.
+ * Read cell_put() and cell_take() first.
  *
  * Each side has 64 cells and one word, `filled`, with a bit per cell:
  *
@@ -72,7 +72,7 @@ static uint64_t bit_of(unsigned cell)
 	return UINT64_C(1) << cell;
 }
 
-/* Sheaves held, near enough for a soft limit: takes is read first, so never less than held. */
+/* Sheaves held: exact at rest, near enough for a soft limit otherwise. */
 static uint64_t side_count(const struct sheaf_barn_side *side)
 {
 	uint64_t takes = load_relaxed(&side->takes);
@@ -112,10 +112,10 @@ static bool cell_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
 		struct sheaf_barn_cell *cell = &side->cells[i];
 		struct sheaf *none = NULL;
 
-		/* acquire: G2, partner the store of NULL in side_take() */
+		/* acquire: G2, partner the store of NULL in cell_take() */
 		if (!load_relaxed(&cell->sheaf) && cas_acquire(&cell->sheaf, &none, sheaf)) {
 			store_relaxed(&cell->objects, sheaf->size);
-			/* release: G3, partner fetch_and_acquire in side_take() */
+			/* release: G3, partner fetch_and_acquire in cell_take() */
 			fetch_or_release(&side->filled, bit_of(i));
 			return true;
 		}
@@ -134,22 +134,30 @@ static void side_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
 		chain_push(side, sheaf, sheaf);
 }
 
-/* Empties the chain, keeps its newest sheaf and spreads the rest over the cells. */
-static struct sheaf *chain_take(struct sheaf_barn_side *side)
+/* Empties the chain: all of it, linked, newest first, is the caller's. */
+static struct sheaf *chain_detach(struct sheaf_barn_side *side)
 {
-	struct sheaf *mine, *rest, *last;
+	struct sheaf *first, *sheaf;
 	uint64_t objects = 0;
 
 	if (!load_relaxed(&side->chain))
 		return NULL;
 	/* acquire: G3, partner the CAS in chain_push() */
-	mine = exchange_acquire(&side->chain, NULL);
+	first = exchange_acquire(&side->chain, NULL);
+	for (sheaf = first; sheaf; sheaf = sheaf->link)
+		objects += sheaf->size;
+	fetch_sub_relaxed(&side->chain_objects, objects);
+	return first;
+}
+
+/* Empties the chain, keeps its newest sheaf and spreads the rest over the cells. */
+static struct sheaf *chain_take(struct sheaf_barn_side *side)
+{
+	struct sheaf *mine = chain_detach(side), *rest, *last;
+
 	if (!mine)
 		return NULL;
 	rest = mine->link;
-	for (last = mine; last; last = last->link)
-		objects += last->size;
-	fetch_sub_relaxed(&side->chain_objects, objects);
 	while (rest) {
 		struct sheaf *next = rest->link;
 
@@ -165,9 +173,10 @@ static struct sheaf *chain_take(struct sheaf_barn_side *side)
 	return mine;
 }
 
-static struct sheaf *side_take(struct sheaf_barn_side *side)
+/* Takes the sheaf in the highest filled cell; NULL if there is none. */
+static struct sheaf *cell_take(struct sheaf_barn_side *side)
 {
-	struct sheaf *sheaf = NULL;
+	struct sheaf *sheaf;
 	uint64_t filled;
 
 	while ((filled = load_relaxed(&side->filled)) != 0) {
@@ -180,10 +189,17 @@ static struct sheaf *side_take(struct sheaf_barn_side *side)
 			store_relaxed(&cell->objects, 0);
 			/* release: G2, partner the CAS in cell_put() */
 			store_release(&cell->sheaf, NULL);
-			break;
+			return sheaf;
 		}
 		fetch_add_relaxed(&side->lost_races, 1);
 	}
+	return NULL;
+}
+
+static struct sheaf *side_take(struct sheaf_barn_side *side)
+{
+	struct sheaf *sheaf = cell_take(side);
+
 	if (!sheaf)
 		sheaf = chain_take(side);
 	fetch_add_relaxed(sheaf ? &side->takes : &side->failed_takes, 1);
@@ -271,14 +287,20 @@ void sheaf_barn_set_limits(struct sheaf_barn *barn, uint32_t full_limit, uint32_
 	store_relaxed(&barn->empty.limit, empty_limit);
 }
 
+/* Cells one by one, the chain as a whole. */
 static size_t side_drain(struct sheaf_barn_side *side, sheaf_barn_drain_fn *fn, void *arg)
 {
+	struct sheaf *sheaf, *next;
 	size_t n = 0;
-	struct sheaf *sheaf;
 
-	while ((sheaf = side_take(side)) != NULL) {
+	for (sheaf = cell_take(side); sheaf; sheaf = cell_take(side), n++) {
+		fetch_add_relaxed(&side->takes, 1);
 		fn(arg, sheaf);
-		n++;
+	}
+	for (sheaf = chain_detach(side); sheaf; sheaf = next, n++) {
+		next = sheaf->link;
+		fetch_add_relaxed(&side->takes, 1);
+		fn(arg, sheaf);
 	}
 	return n;
 }

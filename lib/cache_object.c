@@ -24,6 +24,12 @@
 
 #include "base/memory.h"
 
+/* Sheaves count in 32 bits. */
+static uint32_t clamp_u32(size_t n)
+{
+	return n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+}
+
 static void slot_swap(struct slot *slot)
 {
 	struct sheaf *main = slot->main;
@@ -131,38 +137,42 @@ static bool slot_make_room(struct sheaf_cache *cache, struct slot *slot, struct 
 	return false;
 }
 
-/* Round the slot: one object from the barn, or else from the backend. */
-static void *get_round(struct sheaf_cache *cache, unsigned flags)
+/* Round the slot: what barn and recycler have. Returns how many came. */
+static size_t get_round(struct sheaf_cache *cache, size_t n, void **objects)
 {
 	struct cache_node *node = cache_node(cache);
-	struct sheaf *sheaf = sheaf_barn_take_full(&node->barn);
-	void *object;
+	size_t done = 0;
 
 	fetch_add_relaxed(&cache->bypassed, 1);
-	if (!sheaf)
-		sheaf = cache_take_ripe(cache, node);
-	if (!sheaf)
-		return backend_get(cache, flags, 1, &object) ? object : NULL;
-	object = sheaf_pop(sheaf);
-	sheaf_barn_keep(&node->barn, sheaf);
-	return object;
+	while (done < n) {
+		struct sheaf *sheaf = sheaf_barn_take_full(&node->barn);
+
+		if (!sheaf)
+			sheaf = cache_take_ripe(cache, node);
+		if (!sheaf)
+			break;
+		done += sheaf_pop_many(sheaf, clamp_u32(n - done), objects + done);
+		sheaf_barn_keep(&node->barn, sheaf);
+	}
+	return done;
 }
 
-/* Round the slot: one object into the barn, or else to the backend. */
-static void put_round(struct sheaf_cache *cache, void *object)
+/* Round the slot: what the barn has empty sheaves and room for. Returns how many went. */
+static size_t put_round(struct sheaf_cache *cache, size_t n, void *const *objects)
 {
 	struct cache_node *node = cache_node(cache);
-	struct sheaf *sheaf = NULL;
+	size_t done = 0;
 
 	fetch_add_relaxed(&cache->bypassed, 1);
-	if (sheaf_barn_has_room(&node->barn))
-		sheaf = sheaf_barn_take_empty(&node->barn);
-	if (!sheaf) {
-		backend_put(cache, 1, &object);
-		return;
+	while (done < n && sheaf_barn_has_room(&node->barn)) {
+		struct sheaf *sheaf = sheaf_barn_take_empty(&node->barn);
+
+		if (!sheaf)
+			break;
+		done += sheaf_push_many(sheaf, clamp_u32(n - done), objects + done);
+		sheaf_barn_keep(&node->barn, sheaf);
 	}
-	sheaf_push(sheaf, object);
-	sheaf_barn_keep(&node->barn, sheaf);
+	return done;
 }
 
 /*
@@ -203,7 +213,8 @@ static __attribute__((noinline)) void *alloc_slow(struct sheaf_cache *cache, uns
 	void *object = NULL;
 
 	if (way == SLOT_ROUND) {
-		object = get_round(cache, flags);
+		if (!get_round(cache, 1, &object) && !backend_get(cache, flags, 1, &object))
+			return NULL;
 	} else {
 		if (slot_fill(cache, slot, &over))
 			object = sheaf_pop(slot->main);
@@ -245,12 +256,12 @@ void cache_put(struct sheaf_cache *cache, size_t n, void *const *objects)
 		struct sheaf *victim = NULL;
 
 		if (way == SLOT_ROUND) {
-			put_round(cache, objects[done++]);
-			continue;
+			done += put_round(cache, n - done, objects + done);
+			break;
 		}
 		/* One object evicts a sheaf; many go to the backend themselves (G3). */
 		while (done < n && slot_make_room(cache, slot, &fresh, n == 1 ? &victim : NULL))
-			done += sheaf_push_many(slot->main, (uint32_t)(n - done), objects + done);
+			done += sheaf_push_many(slot->main, clamp_u32(n - done), objects + done);
 		slot_release(slot, way);
 		if (victim) {
 			sheaf_flush(cache, victim);
@@ -304,12 +315,11 @@ size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **obj
 	struct sheaf *over = NULL;
 	size_t done = 0;
 
-	if (way != SLOT_ROUND) {
-		while (done < n && slot_fill(cache, slot, &over)) {
-			uint32_t want = n - done > UINT32_MAX ? UINT32_MAX : (uint32_t)(n - done);
-
-			done += sheaf_pop_many(slot->main, want, objects + done);
-		}
+	if (way == SLOT_ROUND) {
+		done = get_round(cache, n, objects);
+	} else {
+		while (done < n && slot_fill(cache, slot, &over))
+			done += sheaf_pop_many(slot->main, clamp_u32(n - done), objects + done);
 		slot_release(slot, way);
 		dispose_over(cache, over, nowait);
 	}

@@ -4,9 +4,14 @@
 /*
  * Sheaves lent to callers with a guaranteed number of objects in them.
  *
- * While a sheaf is lent, its mark says how, its stamp how many were asked for last, and its
- * ticket how many objects were put in all together: what was used is ticket - size.
- * The borrower owns it alone, so nothing here needs an order.
+ * While a sheaf is lent, its head says how: mark the kind, stamp how many were asked for
+ * last, and the halves of ticket its size right after that (top) and the size below which a
+ * strict one gives nothing more (floor). What was used since is top - size.
+ *
+ *	objects  |<---- floor ---->|<---- asked ---->|
+ *	         0               floor              top
+ *
+ * The borrower owns the sheaf alone, so nothing here needs an order.
  *
  * A lent sheaf comes from the slot (its spare), else from the barn, else from memory, and is
  * topped up by the bulk path. Above the capacity of the cache it is an oversize one, whose
@@ -21,6 +26,23 @@
 #define PREFILL_MAX (UINT32_C(1) << 20)
 
 enum { MARK_LENT = 1, MARK_STRICT = 2, MARK_OVERSIZE = 4 };
+
+static uint32_t lent_top(const struct sheaf *sheaf)
+{
+	return (uint32_t)sheaf->ticket;
+}
+
+static uint32_t lent_floor(const struct sheaf *sheaf)
+{
+	return (uint32_t)(sheaf->ticket >> 32);
+}
+
+/* The sheaf was filled for n objects. */
+static void lent_for(struct sheaf *sheaf, uint32_t n)
+{
+	sheaf->stamp = n;
+	sheaf->ticket = (uint64_t)(sheaf->size - n) << 32 | sheaf->size;
+}
 
 static void count_bucket(uint64_t *buckets, uint64_t value)
 {
@@ -45,12 +67,13 @@ static struct sheaf *take_base(struct sheaf_cache *cache, uint32_t n, bool nowai
 			slot->spare = &sheaf_none;
 		} else {
 			slot_count(&slot->trips.barn_alloc);
-			sheaf = sheaf_barn_take_full(barn);
-			if (!sheaf)
-				sheaf = sheaf_barn_take_empty(barn);
 		}
 		slot_release(slot, way);
 	}
+	if (!sheaf)
+		sheaf = sheaf_barn_take_full(barn);
+	if (!sheaf)
+		sheaf = sheaf_barn_take_empty(barn);
 	if (sheaf && sheaf->capacity < n) {
 		cache_put_sheaf(cache, sheaf);
 		sheaf = NULL;
@@ -101,10 +124,6 @@ static struct sheaf *borrow(struct sheaf_cache *cache, uint32_t n, unsigned flag
 		take_in(cache, sheaf);
 		return NULL;
 	}
-	if ((flags & SHEAF_STRICT) && sheaf->size > n) {
-		cache_put(cache, sheaf->size - n, &sheaf->objects[n]);
-		sheaf->size = n;
-	}
 	return sheaf;
 }
 
@@ -115,8 +134,7 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 	if (!sheaf)
 		return NULL;
 	sheaf->mark |= MARK_LENT | (flags & SHEAF_STRICT ? MARK_STRICT : 0);
-	sheaf->stamp = n;
-	sheaf->ticket = sheaf->size;
+	lent_for(sheaf, n);
 	fetch_add_relaxed(&cache->lent_sheaves, 1);
 	fetch_add_relaxed(&cache->lent_objects, sheaf->size);
 	fetch_add_relaxed(&cache->prefills, 1);
@@ -136,12 +154,15 @@ static void overused(struct sheaf_cache *cache, const struct sheaf *sheaf, const
 
 void *sheaf_cache_alloc_from(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
-	void *object = sheaf_pop(sheaf);
+	void *object;
 
+	if (unlikely(sheaf->mark & MARK_STRICT) && sheaf->size <= lent_floor(sheaf)) {
+		overused(cache, sheaf, __builtin_return_address(0));
+		return NULL;
+	}
+	object = sheaf_pop(sheaf);
 	if (likely(object))
 		object_out(cache, object);
-	else if (sheaf->mark & MARK_STRICT)
-		overused(cache, sheaf, __builtin_return_address(0));
 	return object;
 }
 
@@ -163,20 +184,26 @@ static int enlarge(struct sheaf **sheaf, uint32_t n)
 
 int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, unsigned flags)
 {
-	uint32_t before = (*sheaf)->size;
-	bool enough;
+	uint32_t top, size;
 
 	if (n > PREFILL_MAX)
 		return -EINVAL;
 	if (n > (*sheaf)->capacity && ((flags & SHEAF_NOWAIT) || enlarge(sheaf, n)))
 		return -ENOMEM;
-	enough = top_up(cache, *sheaf, n, flags);
-	(*sheaf)->ticket += (*sheaf)->size - before;
-	fetch_add_relaxed(&cache->lent_objects, (*sheaf)->size - before);
-	if (!enough)
+	top = lent_top(*sheaf);
+	size = (*sheaf)->size;
+	if (!top_up(cache, *sheaf, n, flags)) {
+		/* Still lent for what was asked before: top and floor rise by what came. */
+		size = (*sheaf)->size - size;
+		(*sheaf)->ticket += (uint64_t)size << 32 | size;
+		fetch_add_relaxed(&cache->lent_objects, size);
 		return -ENOMEM;
-	(*sheaf)->stamp = n;
+	}
+	count_bucket(cache->prefill_used, top - size);
 	count_bucket(cache->prefill_asked, n);
+	lent_for(*sheaf, n);
+	/* Modulo 2^64: it may have become less. */
+	fetch_add_relaxed(&cache->lent_objects, (uint64_t)lent_top(*sheaf) - top);
 	return 0;
 }
 
@@ -186,8 +213,8 @@ void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
 		return;
 	if (!(sheaf->mark & MARK_LENT))
 		fatal("cache %s: returned a sheaf that is not lent", cache->name);
-	count_bucket(cache->prefill_used, sheaf->ticket - sheaf->size);
+	count_bucket(cache->prefill_used, lent_top(sheaf) - sheaf->size);
 	fetch_sub_relaxed(&cache->lent_sheaves, 1);
-	fetch_sub_relaxed(&cache->lent_objects, sheaf->ticket);
+	fetch_sub_relaxed(&cache->lent_objects, lent_top(sheaf));
 	take_in(cache, sheaf);
 }

@@ -151,13 +151,16 @@ static void *driver_main(void *arg)
 
 /*
  * Creates the driver once. It takes no signals: they are for the program's threads.
- * The flag is read without the lock first; stale, it only costs the lock.
+ * The flag is read without the lock first; stale, it only costs the lock. Who finds the
+ * lock taken goes on: its holder creates the driver, or could not and runs periods
+ * itself, perhaps waiting for the very read section that the caller is in.
  */
 static void start_driver(struct sheaf_gp_urcu *urcu)
 {
 	sigset_t all, old;
 
-	pthread_mutex_lock(&urcu->lock);
+	if (pthread_mutex_trylock(&urcu->lock) != 0)
+		return;
 	if (!urcu->running) {
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -179,7 +182,8 @@ static uint64_t urcu_ticket(struct sheaf_gp *gp)
 
 	if (unlikely(!load_acquire(&urcu->running)))
 		start_driver(urcu);
-	else if (unlikely(old & ASLEEP) && (fetch_and_acq_rel(&urcu->begun, ~ASLEEP) & ASLEEP))
+	/* Not else: a driver just created may have run a period and gone to sleep by now. */
+	if (unlikely(old & ASLEEP) && (fetch_and_acq_rel(&urcu->begun, ~ASLEEP) & ASLEEP))
 		wake_driver(urcu);
 	return (old & ~FLAGS) + PERIOD;
 }

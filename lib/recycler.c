@@ -30,11 +30,12 @@
  *  G2  What the giver wrote is visible to the taker: incoming CAS (release) to exchange
  *      (acquire), then busy store (release) to exchange (acquire) from taker to taker.
  *      What readers did: the ticket (see <sheaf/gp.h>).
- *  G3  `sheaves` is one word that a give raises before it pushes and a take lowers after
- *      it popped: whoever reads 0 knows that every give that happened before is over.
- *      (given and taken apart could not tell: their difference mixes two moments.)
- *  G4  give is lock-free; take never waits, and returns NULL although something is ripe
- *      only while another taker is inside.
+ *  G3  `newest` is raised before a sheaf is pushed and never lowered, so a barrier that
+ *      waits for it waits for every give that happened before. It takes no ticket of its
+ *      own: where all is ripe it returns at once.
+ *  G4  give is lock-free; take never waits. It returns NULL although something is ripe only
+ *      while another taker is inside, or behind an older sheaf whose later ticket has not
+ *      elapsed yet.
  */
 #include <sheaf/recycler.h>
 
@@ -60,6 +61,7 @@ int sheaf_recycler_init(struct sheaf_recycler *recycler, struct sheaf_gp *gp,
 		return -EINVAL;
 	*recycler = (struct sheaf_recycler){
 		.gp = gp,
+		.newest = load_relaxed(&gp->completed),
 		.soft_limit = a.soft_limit,
 		.hard_limit = a.hard_limit,
 		.ripe = a.ripe,
@@ -78,6 +80,16 @@ static uint32_t now_us(void)
 	return (uint32_t)(clock_ns() / 1000);
 }
 
+/* Raises the newest ticket given; tickets may wrap. */
+static void note_ticket(struct sheaf_recycler *recycler, uint64_t ticket)
+{
+	uint64_t newest = load_relaxed(&recycler->newest);
+
+	while (!sheaf_gp_not_after(ticket, newest) &&
+	       !cas_weak_relaxed(&recycler->newest, &newest, ticket))
+		;
+}
+
 bool sheaf_recycler_give(struct sheaf_recycler *recycler, struct sheaf *sheaf)
 {
 	struct sheaf *head = load_relaxed(&recycler->incoming);
@@ -92,6 +104,7 @@ bool sheaf_recycler_give(struct sheaf_recycler *recycler, struct sheaf *sheaf)
 
 	sheaf->stamp = now_us();
 	sheaf->ticket = sheaf_gp_ticket(recycler->gp);
+	note_ticket(recycler, sheaf->ticket);
 	do {
 		sheaf->link = head;
 		/* release: G2, partner the exchange in splice_incoming() */
@@ -159,7 +172,7 @@ static void count_age(struct sheaf_recycler *recycler, const struct sheaf *sheaf
 static void count_out(struct sheaf_recycler *recycler, const struct sheaf *sheaf)
 {
 	fetch_sub_relaxed(&recycler->objects, sheaf->size);
-	/* release: G3, for whoever reads 0 and goes on to fini */
+	/* release: partner load_acquire in fini */
 	fetch_sub_release(&recycler->sheaves, 1);
 }
 
@@ -198,11 +211,8 @@ struct sheaf *sheaf_recycler_take(struct sheaf_recycler *recycler)
 
 int sheaf_recycler_barrier(struct sheaf_recycler *recycler)
 {
-	/* acquire: G3, partner count_out() */
-	if (load_acquire(&recycler->sheaves) == 0)
-		return 0;
-	/* Tickets never go backwards: this one is at or after all that were given before. */
-	return sheaf_gp_wait(recycler->gp, sheaf_gp_ticket(recycler->gp));
+	/* Every give that happened before has noted its ticket: the newest covers them all. */
+	return sheaf_gp_wait(recycler->gp, load_relaxed(&recycler->newest));
 }
 
 int sheaf_recycler_set_limits(struct sheaf_recycler *recycler, uint64_t soft, uint64_t hard)

@@ -65,13 +65,17 @@
 /* Objects looked up at a time by a bulk free; a bound of its stack. */
 #define FREE_CHUNK 128
 
-/* Where an object is: which of which slab of which region. */
+/* Where an object is: which of which slab of which region. The node is written down,
+ * because the region may be gone by the time when it is another node's turn. */
 struct place {
 	struct region *region;
 	struct slab *slab;
-	uint32_t slab_index;
 	uint32_t index;
+	uint16_t slab_index;
+	uint16_t node;
 };
+
+static_assert(REGION_SLABS_MAX <= UINT16_MAX, "the number of a slab fits a place");
 
 /* Link a region whose count of objects was `before` where it belongs now. One that
  * fills up goes ahead of its new bin and is filled on; one that drains goes last. */
@@ -323,7 +327,8 @@ static void find_object(const struct sheaf_slab *s, const void *object, struct p
 	if (unlikely(place->index * s->stride != in_slab || place->index >= s->slab_objects))
 		refuse(s, object, "misaligned, not the start of an object");
 	place->region = region;
-	place->slab_index = offset >> s->slab_shift;
+	place->node = (uint16_t)region->node;
+	place->slab_index = (uint16_t)(offset >> s->slab_shift);
 	place->slab = slab_head(s, region, place->slab_index);
 	__builtin_prefetch(&place->slab->bits[place->index / 64], 1);
 }
@@ -366,7 +371,7 @@ static void node_put(struct sheaf_slab *s, unsigned k, const struct place *place
 	pthread_mutex_lock(&node->mutex);
 	for (size_t i = 0; i < n; i += put) {
 		put = 1;
-		if (places[i].region->node != k)
+		if (places[i].node != k)
 			continue;
 		put = slab_put(s, node, places + i, n - i, objects + i);
 		node->objects -= put;
@@ -388,11 +393,11 @@ static void slab_free_bulk(void *ctx, size_t n, void *const *objects)
 
 		for (size_t i = 0; i < chunk; i++) {
 			find_object(s, objects[i], &places[i]);
-			nodes |= (uint64_t)1 << places[i].region->node;
+			nodes |= (uint64_t)1 << places[i].node;
 			annotate_free(objects[i], s->object_size);
 		}
 		if (!counted)
-			fetch_add_relaxed(&s->node[places[0].region->node].free_calls, 1);
+			fetch_add_relaxed(&s->node[places[0].node].free_calls, 1);
 		counted = true;
 		for (; nodes; nodes &= nodes - 1)
 			node_put(s, (unsigned)__builtin_ctzll(nodes), places, chunk, objects);

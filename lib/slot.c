@@ -30,9 +30,18 @@ __thread struct slot_table slot_table;
 struct slot slot_none = {.busy = 1, .main = &sheaf_none, .spare = &sheaf_none, .rcu = &sheaf_none};
 struct sheaf sheaf_none;
 
+/* How others reach a thread's table. Not in the thread's own storage: that goes away even
+ * if thread_exit() was not called a last time. */
+struct slot_record {
+	struct slot **slots;
+	uint32_t n;
+	struct slot_record *next;
+	struct slot_record *prev;
+};
+
 static struct {
 	pthread_mutex_t lock;
-	struct slot_table *tables; /* of all threads */
+	struct slot_record *records; /* of all threads */
 	struct sheaf_cache **caches; /* by number; NULL where free */
 	uint32_t n;
 } registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -44,22 +53,23 @@ static bool thread_exit_ready;
 /* At thread exit: leave all slots as orphans and drop the table. */
 static void thread_exit(void *arg)
 {
-	struct slot_table *table = arg;
+	struct slot_record *record = arg;
 	uint32_t i;
 
 	pthread_mutex_lock(&registry.lock);
-	for (i = 0; i < table->n; i++)
-		if (table->slots[i] != &slot_none)
-			table->slots[i]->orphan = true;
-	memory_free(table->slots);
-	if (table->prev)
-		table->prev->next = table->next;
+	for (i = 0; i < record->n; i++)
+		if (record->slots[i] != &slot_none)
+			record->slots[i]->orphan = true;
+	if (record->prev)
+		record->prev->next = record->next;
 	else
-		registry.tables = table->next;
-	if (table->next)
-		table->next->prev = table->prev;
-	*table = (struct slot_table){0};
+		registry.records = record->next;
+	if (record->next)
+		record->next->prev = record->prev;
 	pthread_mutex_unlock(&registry.lock);
+	slot_table = (struct slot_table){0};
+	memory_free(record->slots);
+	memory_free(record);
 }
 
 static void thread_exit_init(void)
@@ -67,28 +77,35 @@ static void thread_exit_init(void)
 	thread_exit_ready = pthread_key_create(&thread_exit_key, thread_exit) == 0;
 }
 
-/* Sees to it that the table is in the list of tables and dropped at thread exit. */
-static bool table_list(struct slot_table *table)
+/* A record for the calling thread, dropped at its exit. Under the registry's lock. */
+static struct slot_record *record_make(void)
 {
+	struct slot_record *record;
+
 	pthread_once(&thread_exit_once, thread_exit_init);
-	if (!thread_exit_ready || pthread_setspecific(thread_exit_key, table) != 0)
-		return false;
-	table->prev = NULL;
-	table->next = registry.tables;
-	if (table->next)
-		table->next->prev = table;
-	registry.tables = table;
-	table->listed = true;
-	return true;
+	record = thread_exit_ready ? memory_zalloc(CACHE_LINE, sizeof(*record)) : NULL;
+	if (!record)
+		return NULL;
+	if (pthread_setspecific(thread_exit_key, record) != 0) {
+		memory_free(record);
+		return NULL;
+	}
+	record->next = registry.records;
+	if (record->next)
+		record->next->prev = record;
+	registry.records = record;
+	return record;
 }
 
-/* Makes room for cache number id. Under the registry's lock. */
+/* Makes room for cache number id in the caller's table. Under the registry's lock. */
 static bool table_reserve(struct slot_table *table, uint32_t id)
 {
 	uint32_t n = table->n ? table->n : 8, i;
 	struct slot **slots;
 
-	if (!table->listed && !table_list(table))
+	if (!table->record)
+		table->record = record_make();
+	if (!table->record)
 		return false;
 	if (id < table->n)
 		return true;
@@ -100,8 +117,8 @@ static bool table_reserve(struct slot_table *table, uint32_t id)
 	for (i = 0; i < n; i++)
 		slots[i] = i < table->n ? table->slots[i] : &slot_none;
 	memory_free(table->slots);
-	table->slots = slots;
-	table->n = n;
+	table->slots = table->record->slots = slots;
+	table->n = table->record->n = n;
 	return true;
 }
 
@@ -254,13 +271,13 @@ uint32_t registry_orphans(struct sheaf_cache *cache)
 
 void registry_remove(struct sheaf_cache *cache)
 {
-	struct slot_table *table;
+	struct slot_record *record;
 	uint32_t i;
 
 	pthread_mutex_lock(&registry.lock);
-	for (table = registry.tables; table; table = table->next)
-		if (cache->id < table->n)
-			table->slots[cache->id] = &slot_none;
+	for (record = registry.records; record; record = record->next)
+		if (cache->id < record->n)
+			record->slots[cache->id] = &slot_none;
 	registry.caches[cache->id] = NULL;
 	for (i = 0; i < registry.n && !registry.caches[i]; i++)
 		;

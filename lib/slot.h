@@ -76,16 +76,16 @@ struct slot {
 static_assert(offsetof(struct slot, transit) == CACHE_LINE,
 	      "what the owner uses on every call is one line, and nobody else's");
 
+struct slot_record;
+
 /* One thread's slots by cache number; entries are never NULL. */
 struct slot_table {
 	struct slot **slots;
 	uint32_t n;
-	bool listed;
-	struct slot_table *next;
-	struct slot_table *prev;
+	struct slot_record *record;
 };
 
-/* initial-exec: one instruction instead of a call; it takes 40 bytes of what the C
+/* initial-exec: one instruction instead of a call; it takes 24 bytes of what the C
  * library keeps for libraries that are opened at run time. */
 extern __thread struct slot_table slot_table __attribute__((tls_model("initial-exec")));
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# shellcheck shell=bash disable=SC2034
 # SPDX-FileCopyrightText: the libsheaf authors
 #
 # Sourced by tools/try and tools/check: goes to the top of the tree and sees to it that
@@ -44,4 +45,4 @@ need() {
 }
 
 # What it takes to build and run the library and its tools.
-BASE_PACKAGES="gcc libc6-dev meson ninja-build pkg-config liburcu-dev libck-dev gzip"
+BASE_PACKAGES="gcc libc6-dev meson ninja-build pkg-config liburcu-dev libck-dev zlib1g-dev"

@@ -5,7 +5,8 @@
  * @file sheaf/barn.h
  * A barn: the pool of full and empty sheaves that the CPUs of one NUMA node share.
  *
- * Lock-free for every caller, newest first, on memory the caller provides. The
+ * Lock-free for every caller, on memory the caller provides. Newest first among the
+ * first SHEAF_BARN_CELLS sheaves of a side; what is given above that comes last. The
  * barn never touches a sheaf that it does not hold at that moment, so a sheaf
  * taken from it may be freed at once. It owns what it holds.
  *

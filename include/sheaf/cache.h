@@ -48,7 +48,7 @@ struct sheaf_cache_attr {
 	size_t size;
 	/** Bytes of one object, 1 to 2^30; required. */
 	size_t object_size;
-	/** Alignment of objects in bytes, a power of two; default: that of malloc (16). */
+	/** Alignment of objects in bytes, a power of two; default 16, or 8 below 16 bytes. */
 	size_t object_align;
 	/** For messages and statistics; copied, cut at 31 characters; default "sheaf". */
 	const char *name;
@@ -104,13 +104,14 @@ struct sheaf_cache_stats {
 	/** Retired objects waiting in recyclers, now and at most (sum of the peaks of the nodes). */
 	uint64_t in_flight;
 	uint64_t in_flight_peak;
-	/** Objects in slots, in barns, and put into prefilled sheaves that are lent now. */
+	/** Objects in slots, in barns, and in lent sheaves when they were last filled. */
 	uint64_t held_slots;
 	uint64_t held_barns;
 	uint64_t held_lent;
-	/** Prefilled sheaves lent, those above capacity, and objects asked for and used. */
+	/** Prefilled sheaves lent, and those above capacity. */
 	uint64_t prefills;
 	uint64_t prefills_oversize;
+	/** Objects asked for by each prefill and refill, and how many of them were used. */
 	uint64_t prefill_asked[SHEAF_CACHE_PREFILLS];
 	uint64_t prefill_used[SHEAF_CACHE_PREFILLS];
 	/** Calls that went round the slot because it was in use or could not be made. */
@@ -205,8 +206,11 @@ void sheaf_cache_free_bulk(struct sheaf_cache *cache, size_t n, void *const *obj
  * Context: any thread, also inside a read section; not in a signal handler. Does
  *	not block while there is memory for one more sheaf. Without, it empties
  *	sheaves of this cache to get one; if there is none it waits for a grace
- *	period outside a read section, and inside one it abandons the object (it
- *	stays allocated; counted in sheaf_cache_stats.abandoned).
+ *	period, and where that is not possible (inside a read section, or a manual
+ *	source) it abandons the object: it stays allocated, and is counted in
+ *	sheaf_cache_stats.abandoned.
+ *
+ *	What is ripe waits for the next allocation, or for sheaf_cache_shrink().
  * Ordering: as sheaf_recycler_give() when the sheaf is sealed.
  * Progress: wait-free into the slot; lock-free when a sheaf is sealed.
  */
@@ -219,7 +223,8 @@ void sheaf_cache_free_rcu(struct sheaf_cache *cache, void *object);
  * @param cache which
  * @param n upper bound of what the section allocates, in objects, up to 2^20; above
  *	the capacity of the cache the sheaf is an oversize one
- * @param flags SHEAF_STRICT: exactly @p n, over-use is reported with the call site;
+ * @param flags SHEAF_STRICT: exactly @p n can be allocated from it, one more is reported
+ *	with the call site (the sheaf may hold more: no pointers are moved for this);
  *	SHEAF_NOWAIT: only what the layers hold
  *
  * Context: any thread, not in a signal handler. Blocks only in the backend.
@@ -238,8 +243,8 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
  * Context: the borrower, any place, signal handlers included (if no other context
  *	uses the same sheaf). Never blocks.
  * Ordering: none. Progress: wait-free.
- * Return: an object, the caller's until it is freed; NULL when the sheaf is used up
- *	(a strict one reports that first).
+ * Return: an object, the caller's until it is freed; NULL when the sheaf is used up, or
+ *	a strict one has given what was asked for (it reports that first).
  */
 void *sheaf_cache_alloc_from(struct sheaf_cache *cache, struct sheaf *sheaf);
 
@@ -249,7 +254,7 @@ void *sheaf_cache_alloc_from(struct sheaf_cache *cache, struct sheaf *sheaf);
  * @param cache the one that lent it
  * @param sheaf borrowed by the caller; may be exchanged for a larger one
  * @param n objects, up to 2^20
- * @param flags 0 or SHEAF_NOWAIT; strictness stays as it was lent
+ * @param flags 0 or SHEAF_NOWAIT; a strict sheaf stays strict: exactly @p n more
  *
  * Context, Ordering, Progress: as sheaf_cache_prefill().
  * Return: 0; -ENOMEM (the sheaf is valid, lent, and may hold more than before);

@@ -63,6 +63,7 @@ struct sheaf_recycler {
 	uint64_t objects;
 	uint64_t peak;
 	uint64_t given;
+	uint64_t newest;
 	/* Seldom written. */
 	uint64_t soft_limit __attribute__((aligned(64)));
 	uint64_t hard_limit;

@@ -238,6 +238,8 @@ static inline uint32_t sheaf_move(struct sheaf *dst, struct sheaf *src, uint32_t
 {
 	if (n > src->size)
 		n = src->size;
+	if (n > sheaf_room(dst))
+		n = sheaf_room(dst);
 	n = sheaf_push_many(dst, n, &src->objects[src->size - n]);
 	src->size -= n;
 	return n;
