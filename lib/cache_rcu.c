@@ -114,6 +114,8 @@ static __attribute__((noinline)) void retire_slow(struct sheaf_cache *cache, voi
 	bool tried = false, pushed;
 	struct cache_node *node;
 
+	if (!cache->gp)
+		fatal("cache %s: retire without a grace-period source", cache->name);
 	for (;;) {
 		enum slot_way way = slot_hold(slot, false);
 
@@ -155,8 +157,6 @@ void sheaf_cache_free_rcu(struct sheaf_cache *cache, void *object)
 		if (likely(pushed))
 			return;
 	}
-	if (unlikely(!cache->gp))
-		fatal("cache %s: retire without a grace-period source", cache->name);
 	retire_slow(cache, object);
 }
 

@@ -29,7 +29,8 @@
  * 4 A freed pointer is believed only after it was found in the map of regions, in a
  *   region of this backend, at a multiple of the stride in a slab, with its bit
  *   clear. Else the process ends with a message. Nothing is read at or near the
- *   pointer, so that any value whatever is told apart.
+ *   pointer, so that any value whatever is told apart. (Only two threads that free one
+ *   object at the same moment may get past this, if it was the last of its region.)
  * 5 At most spare_regions spare regions per node stay; what is above is unlinked
  *   under the mutex and unmapped after it. Empty slabs of other regions keep their
  *   pages until sheaf_slab_trim(): giving back a part of a huge page breaks it up,
@@ -77,27 +78,30 @@ struct place {
 
 static_assert(REGION_SLABS_MAX <= UINT16_MAX, "the number of a slab fits a place");
 
-/* Link a region whose count of objects was `before` where it belongs now. One that
+/* The list that a region with that many objects out belongs in; NULL if all are. */
+static struct list *region_list(const struct sheaf_slab *s, struct node *node, uint32_t used)
+{
+	if (!used)
+		return &node->spare;
+	return used < s->region_objects ? &node->bins[region_bin(s, used)] : NULL;
+}
+
+/* Link a region, of which `before` objects were out, where it belongs now. One that
  * fills up goes ahead of its new bin and is filled on; one that drains goes last. */
-static void region_place(struct sheaf_slab *s, struct node *node, struct region *region,
+static void region_place(const struct sheaf_slab *s, struct node *node, struct region *region,
 			 uint32_t before)
 {
-	uint32_t used = region->used;
-	struct list *bin = &node->bins[region_bin(s, used)];
-	bool same = before && before < s->region_objects &&
-		    region_bin(s, before) == region_bin(s, used);
+	struct list *list = region_list(s, node, region->used);
 
-	if (used && used < s->region_objects && same)
+	if (list == region_list(s, node, before))
 		return;
 	list_remove(&region->link);
 	node->spare_count -= !before;
-	node->spare_count += !used;
-	if (!used)
-		list_add(&region->link, &node->spare);
-	else if (used < s->region_objects && used > before)
-		list_add(&region->link, bin);
-	else if (used < s->region_objects)
-		list_add_last(&region->link, bin);
+	node->spare_count += !region->used;
+	if (list && (region->used > before || !region->used))
+		list_add(&region->link, list);
+	else if (list)
+		list_add_last(&region->link, list);
 }
 
 /* Note in the region that slab i, which had `before` objects free, has `after`. */
@@ -381,28 +385,29 @@ static void node_put(struct sheaf_slab *s, unsigned k, const struct place *place
 	region_destroy_all(&shed);
 }
 
+static void free_chunk(struct sheaf_slab *s, size_t n, void *const *objects, unsigned calls)
+{
+	struct place places[FREE_CHUNK];
+	uint64_t nodes = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		find_object(s, objects[i], &places[i]);
+		nodes |= (uint64_t)1 << places[i].node;
+		annotate_free(objects[i], s->object_size);
+	}
+	if (calls)
+		fetch_add_relaxed(&s->node[places[0].node].free_calls, calls);
+	for (; nodes; nodes &= nodes - 1)
+		node_put(s, (unsigned)__builtin_ctzll(nodes), places, n, objects);
+}
+
 static void slab_free_bulk(void *ctx, size_t n, void *const *objects)
 {
-	struct sheaf_slab *s = ctx;
-	struct place places[FREE_CHUNK];
-	bool counted = false;
+	size_t chunk;
 
-	while (n) {
-		size_t chunk = n < FREE_CHUNK ? n : FREE_CHUNK;
-		uint64_t nodes = 0;
-
-		for (size_t i = 0; i < chunk; i++) {
-			find_object(s, objects[i], &places[i]);
-			nodes |= (uint64_t)1 << places[i].node;
-			annotate_free(objects[i], s->object_size);
-		}
-		if (!counted)
-			fetch_add_relaxed(&s->node[places[0].node].free_calls, 1);
-		counted = true;
-		for (; nodes; nodes &= nodes - 1)
-			node_put(s, (unsigned)__builtin_ctzll(nodes), places, chunk, objects);
-		objects += chunk;
-		n -= chunk;
+	for (unsigned calls = 1; n; calls = 0, n -= chunk, objects += chunk) {
+		chunk = n < FREE_CHUNK ? n : FREE_CHUNK;
+		free_chunk(ctx, chunk, objects, calls);
 	}
 }
 

@@ -19,8 +19,8 @@ static_assert(TOPOLOGY_NODES_MAX <= 64, "a set of nodes is one word in a bulk fr
  * Cut for objects of one size. The slab is the smallest that holds SLAB_OBJECTS_AIM
  * objects: about what a sheaf does, so that a refill from an empty slab visits one
  * slab, whose bits are one word; and what is left at its end, less than one object,
- * is below 1/64 of it. From 32 KiB per object on a slab is a region, of 32 objects or
- * more, and the rest below 1/32.
+ * is below 1/64 of it. Above 16 KiB per object a slab is a whole region; above 32 KiB
+ * that holds fewer than aimed at, but still 32, and the rest is below 1/32.
  */
 static void layout(struct sheaf_slab *s, size_t size, size_t align)
 {
@@ -80,7 +80,8 @@ int sheaf_slab_create(struct sheaf_slab **slab, const struct sheaf_slab_attr *at
 	if (a.spare_regions == UINT32_MAX)
 		s->spare_regions = 0;
 	s->huge = !a.no_huge_pages;
-	s->bind = system_nodes > 1;
+	/* Numbers that were injected or folded are not those of the system. */
+	s->bind = system_nodes > 1 && s->nodes == system_nodes;
 	for (unsigned k = 0; k < s->nodes; k++)
 		node_init(&s->node[k]);
 	ret = slab_register(s);

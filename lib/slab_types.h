@@ -124,7 +124,7 @@ struct sheaf_slab {
 	uint32_t nodes;
 	uint32_t spare_regions;
 	bool huge; /* ask for huge pages */
-	bool bind; /* the system has nodes to bind to */
+	bool bind; /* tell the system which node a region is for */
 
 	struct list link;      /* in the list of slab_registry.c, under its mutex */
 	uint64_t regions;      /* atomic */

@@ -48,7 +48,8 @@ static unsigned dump_graph(const struct tree_step *step, unsigned *named, FILE *
 			fprintf(out, "%" PRIu64 "..%" PRIu64 "\\n%p", leaf->first[i], leaf->last[i],
 				leaf->entry[i]);
 		else if (i + 1 < node->count)
-			fprintf(out, "to %" PRIu64 "\\ngap %" PRIu64, inner->pivot[i], inner->gap[i]);
+			fprintf(out, "to %" PRIu64 "\\ngap %" PRIu64, inner->pivot[i],
+				inner->gap[i]);
 		else
 			fprintf(out, "rest\\ngap %" PRIu64, inner->gap[i]);
 	}

@@ -181,8 +181,7 @@ int sheaf_tree_lowest_gap(struct sheaf_tree *tree, uint64_t min, uint64_t max, u
 int sheaf_tree_highest_gap_locked(const struct sheaf_tree *tree, uint64_t min, uint64_t max,
 				  uint64_t size, uint64_t align, uint64_t *at)
 {
-	struct want want = {
-		.min = min, .max = max, .size = size, .align = align, .highest = true};
+	struct want want = {.min = min, .max = max, .size = size, .align = align, .highest = true};
 
 	return gap_locked(tree, &want, at);
 }

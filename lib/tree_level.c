@@ -162,7 +162,7 @@ bool tree_divide(struct tree_write *w, uint32_t level, bool borrowed, struct tre
 	uint64_t lo = w->left.step[level].lo;
 	uint32_t from, share;
 
-	if (borrowed && !edge && n == TREE_FANOUT && n >= 2 * TREE_LEAST)
+	if (borrowed && n == TREE_FANOUT && n >= 2 * TREE_LEAST)
 		nodes = 2;
 	made->n = 0;
 	for (from = 0; from < n; from += share, nodes--) {

@@ -26,7 +26,7 @@
 
 /*
  * Most and least items of a node. Tests build the tree again with small ones, to be
- * high with few ranges.
+ * high with few ranges; a least of 2 keeps SHEAF_TREE_HEIGHT_MAX up to 2^31 ranges.
  */
 #ifndef TREE_FANOUT
 #define TREE_FANOUT 10
