@@ -79,7 +79,7 @@ END_TEST
 
 START_TEST(largest)
 {
-	static const size_t aligns[] = { 0, 16, 4096, (size_t)1 << 20 };
+	static const size_t aligns[] = {0, 16, 4096, (size_t)1 << 20};
 
 	for (size_t i = 0; i < sizeof(aligns) / sizeof(aligns[0]); i++) {
 		struct sheaf_backend b = make((size_t)1 << 30, aligns[i]);
@@ -99,16 +99,10 @@ END_TEST
 START_TEST(out_of_range_is_refused)
 {
 	static const size_t wrong[][2] = {
-		{ 0, 0 },
-		{ 0, 8 },
-		{ ((size_t)1 << 30) + 1, 0 },
-		{ SIZE_MAX, 0 },
-		{ 8, 3 },
-		{ 8, 24 },
-		{ 8, (size_t)1 << 21 },
-		{ 8, SIZE_MAX },
+		{0, 0}, {0, 8},  {((size_t)1 << 30) + 1, 0}, {SIZE_MAX, 0},
+		{8, 3}, {8, 24}, {8, (size_t)1 << 21},       {8, SIZE_MAX},
 	};
-	struct sheaf_backend b = { NULL, NULL };
+	struct sheaf_backend b = {NULL, NULL};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		ck_assert_int_eq(sheaf_backend_malloc(&b, wrong[i][0], wrong[i][1]), -EINVAL);
@@ -119,7 +113,7 @@ END_TEST
 START_TEST(nowait_gets_nothing)
 {
 	struct sheaf_backend b = make(64, 0);
-	void *objects[BULK] = { NULL };
+	void *objects[BULK] = {NULL};
 
 	ck_assert_uint_eq(b.ops->alloc_bulk(b.ctx, 0, SHEAF_NOWAIT, BULK, objects), 0);
 	ck_assert_ptr_null(objects[0]);
@@ -128,7 +122,7 @@ END_TEST
 
 START_TEST(part_of_a_bulk_when_memory_ends)
 {
-	static const size_t aligns[] = { 0, 256 };
+	static const size_t aligns[] = {0, 256};
 
 	for (unsigned i = 0; i < 2; i++)
 		for (unsigned nth = 0; nth < BULK; nth++) {

@@ -5,9 +5,14 @@
 
 #include "base/memory.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifdef TEST_VALGRIND
 #include <valgrind/valgrind.h>
@@ -98,6 +103,56 @@ void test_threads(unsigned n, void *(*fn)(void *), void *args, size_t arg_bytes)
 	for (i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
 	free(threads);
+}
+
+static void die_here(void (*fn)(void *arg), void *arg, int out)
+{
+	const struct rlimit none = {0, 0};
+
+	setrlimit(RLIMIT_CORE, &none);
+	signal(SIGABRT, SIG_DFL);
+	dup2(out, STDERR_FILENO);
+	fn(arg);
+	_exit(0);
+}
+
+bool test_dies(void (*fn)(void *arg), void *arg, const char *text)
+{
+	char said[1024];
+	size_t n = 0;
+	ssize_t got;
+	int pipes[2], status;
+	pid_t child;
+
+	if (pipe(pipes))
+		return false;
+	fflush(NULL);
+	child = fork();
+	if (child == 0)
+		die_here(fn, arg, pipes[1]);
+	close(pipes[1]);
+	while (n < sizeof(said) - 1 && (got = read(pipes[0], said + n, sizeof(said) - 1 - n)) > 0)
+		n += (size_t)got;
+	said[n] = '\0';
+	close(pipes[0]);
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return false;
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && strstr(said, text);
+}
+
+uint64_t test_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void test_sleep_ms(unsigned ms)
+{
+	const struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
+
+	nanosleep(&time, NULL);
 }
 
 static struct {

@@ -35,6 +35,13 @@ int test_run(Suite *suite);
 /* Run n threads of fn(&args[i]) and join them; aborts if a thread cannot be made. */
 void test_threads(unsigned n, void *(*fn)(void *), void *args, size_t arg_bytes);
 
+/* Does fn(arg), run in a child process, abort with this text on stderr? */
+bool test_dies(void (*fn)(void *arg), void *arg, const char *text);
+
+/* Milliseconds since some moment, and a sleep. */
+uint64_t test_ms(void);
+void test_sleep_ms(unsigned ms);
+
 /* Make the n-th allocation of the library from now fail (0: the next), and, if
  * `all`, each one after it. */
 void test_fail_nth(unsigned n, bool all);
