@@ -200,7 +200,7 @@ static void *get_backend(struct sheaf_cache *cache, struct slot *slot, unsigned 
 		return backend_get(cache, flags, 1, &object) ? object : NULL;
 	sheaf->size = (uint32_t)backend_get(cache, flags, sheaf->capacity, sheaf->objects);
 	object = sheaf_pop(sheaf);
-	cache_put_sheaf(cache, sheaf);
+	cache_put_sheaf(cache, sheaf, nowait);
 	return object;
 }
 
@@ -363,7 +363,7 @@ static struct sheaf *slot_install(struct slot *slot, struct sheaf *sheaf)
 	return sheaf_is_none(sheaf) ? NULL : sheaf;
 }
 
-void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf)
+void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 {
 	struct slot *slot = slot_get(cache, true);
 	enum slot_way way = slot_hold(slot, true);
@@ -376,6 +376,10 @@ void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf)
 	}
 	if (!sheaf)
 		return;
+	if (nowait) {
+		sheaf_barn_keep(&cache_node(cache)->barn, sheaf);
+		return;
+	}
 	if (!sheaf_empty(sheaf)) {
 		if (sheaf_barn_give_full(&cache_node(cache)->barn, sheaf) == 0)
 			return;

@@ -75,7 +75,7 @@ static struct sheaf *take_base(struct sheaf_cache *cache, uint32_t n, bool nowai
 	if (!sheaf)
 		sheaf = sheaf_barn_take_empty(barn);
 	if (sheaf && sheaf->capacity < n) {
-		cache_put_sheaf(cache, sheaf);
+		cache_put_sheaf(cache, sheaf, nowait);
 		sheaf = NULL;
 	}
 	if (!sheaf && !nowait)
@@ -93,13 +93,13 @@ static bool top_up(struct sheaf_cache *cache, struct sheaf *sheaf, uint32_t n, u
 }
 
 /* Ends a loan without counting it: objects and memory go where they belong. */
-static void take_in(struct sheaf_cache *cache, struct sheaf *sheaf)
+static void take_in(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 {
 	bool oversize = sheaf->mark & MARK_OVERSIZE;
 
 	sheaf->mark = 0;
 	if (!oversize) {
-		cache_put_sheaf(cache, sheaf);
+		cache_put_sheaf(cache, sheaf, nowait);
 		return;
 	}
 	if (sheaf->size)
@@ -121,7 +121,7 @@ static struct sheaf *borrow(struct sheaf_cache *cache, uint32_t n, unsigned flag
 		return NULL;
 	sheaf->mark = oversize ? MARK_OVERSIZE : 0;
 	if (!top_up(cache, sheaf, n, flags)) {
-		take_in(cache, sheaf);
+		take_in(cache, sheaf, nowait);
 		return NULL;
 	}
 	return sheaf;
@@ -216,5 +216,5 @@ void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
 	count_bucket(cache->prefill_used, lent_top(sheaf) - sheaf->size);
 	fetch_sub_relaxed(&cache->lent_sheaves, 1);
 	fetch_sub_relaxed(&cache->lent_objects, lent_top(sheaf));
-	take_in(cache, sheaf);
+	take_in(cache, sheaf, false);
 }

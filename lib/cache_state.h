@@ -144,8 +144,9 @@ struct sheaf *cache_take_ripe(struct sheaf_cache *cache, struct cache_node *node
 size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects);
 void cache_put(struct sheaf_cache *cache, size_t n, void *const *objects);
 
-/* Put a private sheaf where it serves best: slot, barn, else flush it. */
-void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf);
+/* Put a private sheaf where it serves best: slot, barn, else flush it; with nowait set,
+ * else the barn whatever its limit. */
+void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait);
 
 /* Give a sealed sheaf to the recycler of the node where it was sealed. */
 void cache_seal(struct sheaf_cache *cache, struct cache_node *node, struct sheaf *sheaf);

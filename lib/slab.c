@@ -43,21 +43,15 @@
  * Two threads that find a node exhausted may both bring a region; no lock is held
  * while they do. The later one's is a spare region then, or goes back at once.
  *
- * The first region of a node is not advised to be huge pages: a backend of a few
- * objects then costs a few pages, and one that needs a second region is big enough for
- * 2 MiB to be no matter.
- *
  * Progress: blocking; a holder of a mutex works through its batch, with no system
- * call but in sheaf_slab_trim(). What is read without a mutex: the map of regions and the
- * constant line of a region (both stay while an object of it is out), and
- * region_count, where a stale value costs at most a needless piece of advice.
+ * call but in sheaf_slab_trim(). Without a mutex only the map of regions and the
+ * constant line of a region are read; both stay while an object of it is out.
  *
  * Read slab_take() and region_place() first.
  */
 #include "slab_types.h"
 
 #include "base/annotate.h"
-#include "base/atomic.h"
 #include "base/report.h"
 #include "base/topology.h"
 #include "slab_region.h"
@@ -229,11 +223,13 @@ static void node_shed_locked(struct node *node, uint32_t limit, struct list *she
 		list_remove(&region->link);
 		list_add(&region->link, shed);
 		node->spare_count--;
-		store_relaxed(&node->region_count, node->region_count - 1);
+		node->region_count--;
 	}
 }
 
-static size_t node_take(struct sheaf_slab *s, unsigned k, unsigned flags, size_t n, void **objects)
+/* Take from node k what it has. @calls: how many more to count. */
+static size_t node_take(struct sheaf_slab *s, unsigned k, unsigned flags, unsigned calls, size_t n,
+			void **objects)
 {
 	struct node *node = &s->node[k];
 	size_t got;
@@ -242,6 +238,7 @@ static size_t node_take(struct sheaf_slab *s, unsigned k, unsigned flags, size_t
 		pthread_mutex_lock(&node->mutex);
 	else if (pthread_mutex_trylock(&node->mutex))
 		return 0;
+	node->alloc_calls += calls;
 	got = node_take_locked(s, node, n, objects);
 	pthread_mutex_unlock(&node->mutex);
 	return got;
@@ -253,7 +250,7 @@ static size_t others_take(struct sheaf_slab *s, unsigned k, unsigned flags, size
 	size_t got = 0;
 
 	for (unsigned i = 1; i < s->nodes && got < n; i++)
-		got += node_take(s, (k + i) % s->nodes, flags, n - got, objects + got);
+		got += node_take(s, (k + i) % s->nodes, flags, 0, n - got, objects + got);
 	return got;
 }
 
@@ -261,8 +258,7 @@ static size_t others_take(struct sheaf_slab *s, unsigned k, unsigned flags, size
 static size_t node_grow(struct sheaf_slab *s, unsigned k, size_t n, void **objects)
 {
 	struct node *node = &s->node[k];
-	struct region *region =
-		region_create(s, k, s->huge && load_relaxed(&node->region_count) > 0);
+	struct region *region = region_create(s, k);
 	struct list shed;
 	size_t got;
 
@@ -272,7 +268,7 @@ static size_t node_grow(struct sheaf_slab *s, unsigned k, size_t n, void **objec
 	pthread_mutex_lock(&node->mutex);
 	list_add(&region->all, &node->regions);
 	list_add(&region->link, &node->spare);
-	store_relaxed(&node->region_count, node->region_count + 1);
+	node->region_count++;
 	node->spare_count++;
 	got = node_take_locked(s, node, n, objects);
 	node_shed_locked(node, s->spare_regions, &shed);
@@ -291,9 +287,8 @@ static size_t slab_alloc_bulk(void *ctx, int wanted, unsigned flags, size_t n, v
 		return 0;
 	if (s->nodes > 1)
 		k = (unsigned)(wanted < 0 ? topology_current_node(NULL) : wanted) % s->nodes;
-	fetch_add_relaxed(&s->node[k].alloc_calls, 1);
 
-	got = node_take(s, k, flags, n, objects);
+	got = node_take(s, k, flags, 1, n, objects);
 	if (got < n && wanted < 0)
 		got += others_take(s, k, flags, n - got, objects + got);
 	while (got < n && !(flags & SHEAF_NOWAIT)) {
@@ -363,9 +358,9 @@ static uint32_t slab_put(struct sheaf_slab *s, struct node *node, const struct p
 	return put;
 }
 
-/* Take back those of n objects that are from node k. */
-static void node_put(struct sheaf_slab *s, unsigned k, const struct place *places, size_t n,
-		     void *const *objects)
+/* Take back those of n objects that are from node k. @calls: how many more to count. */
+static void node_put(struct sheaf_slab *s, unsigned k, unsigned calls, const struct place *places,
+		     size_t n, void *const *objects)
 {
 	struct node *node = &s->node[k];
 	struct list shed;
@@ -373,6 +368,7 @@ static void node_put(struct sheaf_slab *s, unsigned k, const struct place *place
 
 	list_init(&shed);
 	pthread_mutex_lock(&node->mutex);
+	node->free_calls += calls;
 	for (size_t i = 0; i < n; i += put) {
 		put = 1;
 		if (places[i].node != k)
@@ -395,10 +391,8 @@ static void free_chunk(struct sheaf_slab *s, size_t n, void *const *objects, uns
 		nodes |= (uint64_t)1 << places[i].node;
 		annotate_free(objects[i], s->object_size);
 	}
-	if (calls)
-		fetch_add_relaxed(&s->node[places[0].node].free_calls, calls);
-	for (; nodes; nodes &= nodes - 1)
-		node_put(s, (unsigned)__builtin_ctzll(nodes), places, n, objects);
+	for (; nodes; nodes &= nodes - 1, calls = 0)
+		node_put(s, (unsigned)__builtin_ctzll(nodes), calls, places, n, objects);
 }
 
 static void slab_free_bulk(void *ctx, size_t n, void *const *objects)
@@ -436,8 +430,9 @@ struct sheaf_backend sheaf_slab_backend(struct sheaf_slab *slab)
  * of the list. */
 static size_t node_trim(struct node *node, struct list *shed)
 {
-	uint32_t left = load_relaxed(&node->region_count);
+	uint32_t done = 0;
 	size_t bytes = 0;
+	bool more;
 
 	do {
 		struct list *link;
@@ -450,8 +445,9 @@ static size_t node_trim(struct node *node, struct list *shed)
 			list_remove(link);
 			list_add_last(link, &node->regions);
 		}
+		more = ++done < node->region_count;
 		pthread_mutex_unlock(&node->mutex);
-	} while (left-- > 1);
+	} while (more);
 	return bytes;
 }
 

@@ -10,7 +10,6 @@
  */
 #include "slab_types.h"
 
-#include "base/atomic.h"
 #include "slab_registry.h"
 
 struct tally {
@@ -157,9 +156,9 @@ void sheaf_slab_stats(struct sheaf_slab *slab, struct sheaf_slab_stats *stats)
 		stats->slabs_used += node->slabs_used;
 		stats->slabs_empty += (uint64_t)node->region_count * slab->slabs - node->slabs_used;
 		stats->regions += node->region_count;
+		stats->alloc_calls += node->alloc_calls;
+		stats->free_calls += node->free_calls;
 		pthread_mutex_unlock(&node->mutex);
-		stats->alloc_calls += load_relaxed(&node->alloc_calls);
-		stats->free_calls += load_relaxed(&node->free_calls);
 	}
-	stats->regions_peak = load_relaxed(&slab->regions_peak);
+	stats->regions_peak = regions_peak(slab);
 }

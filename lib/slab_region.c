@@ -17,6 +17,9 @@
  * What it costs is one more load in a free, for the map of regions (slab_registry.c),
  * that has to be asked anyway: a pointer that was never ours may be anything.
  *
+ * Huge pages are asked for when a backend has a region per node: one of a few objects
+ * then costs a few pages, and with more regions 2 MiB are no matter.
+ *
  * NUMA: memory is bound by preference, so that a node which runs out takes from
  * another. The heads are on the node of the thread that made the region. All of it
  * is best effort: kernels without NUMA and filters that refuse mbind(2) do no harm.
@@ -25,7 +28,6 @@
 #include "slab_region.h"
 
 #include "base/annotate.h"
-#include "base/atomic.h"
 #include "base/memory.h"
 #include "base/topology.h"
 #include "slab_registry.h"
@@ -81,20 +83,21 @@ static struct region *make_head(struct sheaf_slab *s, unsigned node)
 	return region;
 }
 
-struct region *region_create(struct sheaf_slab *s, unsigned node, bool huge)
+struct region *region_create(struct sheaf_slab *s, unsigned node)
 {
 	struct region *region = make_head(s, node);
+	uint64_t regions;
 
 	if (!region)
 		return NULL;
 	region->base = memory_map(SHEAF_SLAB_REGION, SHEAF_SLAB_REGION);
 	if (!region->base)
 		goto no_memory;
-	if (region_enter(region))
+	regions = region_enter(region);
+	if (!regions)
 		goto no_map;
-	advise(region->base, node, s->bind, huge);
+	advise(region->base, node, s->bind, s->huge && regions > s->nodes);
 	annotate_free(region->base, SHEAF_SLAB_REGION);
-	raise_u64(&s->regions_peak, fetch_add_relaxed(&s->regions, 1) + 1);
 	return region;
 
 no_map:
@@ -107,13 +110,10 @@ no_memory:
 /* Off the map first: once unmapped, the address may be another region's. */
 static void region_destroy(struct region *region)
 {
-	struct sheaf_slab *s = region->owner;
-
 	region_leave(region);
 	annotate_alloc(region->base, SHEAF_SLAB_REGION);
 	memory_unmap(region->base, SHEAF_SLAB_REGION);
 	memory_free(region);
-	fetch_sub_relaxed(&s->regions, 1);
 }
 
 size_t region_destroy_all(struct list *regions)

@@ -9,9 +9,9 @@
 
 /*
  * Make a region with no object out, on the map but in no list. The caller holds no
- * lock. Blocking. @huge: ask for huge pages. NULL if there is no memory.
+ * lock. Blocking. NULL if there is no memory.
  */
-struct region *region_create(struct sheaf_slab *s, unsigned node, bool huge);
+struct region *region_create(struct sheaf_slab *s, unsigned node);
 
 /* Give the regions that are linked into a list back, with no object out. The caller
  * holds no lock. Blocking. Returns their number. */

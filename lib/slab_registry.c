@@ -45,7 +45,7 @@ static_assert((size_t)1 << REGION_SHIFT == SHEAF_SLAB_REGION, "a slot is a regio
 static_assert(REGION_SHIFT + LEAF_BITS + ROOT_BITS == 48, "all that mmap() gives unasked");
 
 static struct {
-	pthread_mutex_t mutex; /* protects the rest; readers of the root do without */
+	pthread_mutex_t mutex; /* protects the rest; region_find() does without */
 	struct list slabs;
 	size_t leaves;
 	struct region **root[ROOT_SLOTS]; /* written once per slot, read by all */
@@ -77,33 +77,49 @@ struct region *region_find(const void *address)
 	return load_acquire(&leaf[leaf_index(address)]);
 }
 
-int region_enter(struct region *region)
+uint64_t region_enter(struct region *region)
 {
+	struct sheaf_slab *s = region->owner;
 	size_t at = root_index(region->base);
 	struct region **leaf;
+	uint64_t regions = 0;
 
 	if (at >= ROOT_SLOTS)
-		return -ENOMEM;
+		return 0;
 	pthread_mutex_lock(&registry.mutex);
-	leaf = load_relaxed(&registry.root[at]);
+	leaf = registry.root[at];
 	if (!leaf) {
 		leaf = memory_map(LEAF_BYTES, LEAF_BYTES);
 		registry.leaves += leaf != NULL;
 		/* Partner: region_find(). Publishes that the slots are NULL. */
 		store_release(&registry.root[at], leaf);
 	}
+	if (leaf) {
+		store_release(&leaf[leaf_index(region->base)], region);
+		regions = ++s->regions;
+		if (s->regions_peak < regions)
+			s->regions_peak = regions;
+	}
 	pthread_mutex_unlock(&registry.mutex);
-	if (!leaf)
-		return -ENOMEM;
-	store_release(&leaf[leaf_index(region->base)], region);
-	return 0;
+	return regions;
 }
 
 void region_leave(struct region *region)
 {
-	struct region **leaf = load_relaxed(&registry.root[root_index(region->base)]);
+	pthread_mutex_lock(&registry.mutex);
+	store_relaxed(&registry.root[root_index(region->base)][leaf_index(region->base)], NULL);
+	region->owner->regions--;
+	pthread_mutex_unlock(&registry.mutex);
+}
 
-	store_relaxed(&leaf[leaf_index(region->base)], NULL);
+uint64_t regions_peak(struct sheaf_slab *s)
+{
+	uint64_t peak;
+
+	pthread_mutex_lock(&registry.mutex);
+	peak = s->regions_peak;
+	pthread_mutex_unlock(&registry.mutex);
+	return peak;
 }
 
 static void fork_prepare(void)
@@ -157,7 +173,7 @@ __attribute__((destructor)) static void registry_fini(void)
 {
 	pthread_mutex_lock(&registry.mutex);
 	for (size_t i = 0; list_empty(&registry.slabs) && registry.leaves; i++) {
-		struct region **leaf = load_relaxed(&registry.root[i]);
+		struct region **leaf = registry.root[i];
 
 		if (leaf) {
 			store_relaxed(&registry.root[i], NULL);

@@ -12,11 +12,15 @@
  * nothing near @p address. Lock-free; acquires what region_enter() released. */
 struct region *region_find(const void *address);
 
-/* Put a region on the map. Blocking. Returns 0 or -ENOMEM. */
-int region_enter(struct region *region);
+/* Put a region on the map. Blocking. Returns how many regions its backend has now,
+ * or 0 if there is no memory. */
+uint64_t region_enter(struct region *region);
 
 /* Take it off again, before its memory is unmapped. Blocking. */
 void region_leave(struct region *region);
+
+/* The most regions that a backend ever had on the map. Blocking. */
+uint64_t regions_peak(struct sheaf_slab *s);
 
 /* Let fork() know of a backend. Blocking. Returns 0 or -ENOMEM. */
 int slab_register(struct sheaf_slab *s);

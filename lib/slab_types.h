@@ -93,8 +93,7 @@ struct region {
 	char heads[] cacheline_aligned;
 };
 
-/* One NUMA node. The mutex protects the rest, but for the two call counters (atomic)
- * and region_count, which may also be read without it, as a hint. */
+/* One NUMA node. The mutex protects the rest. */
 struct node {
 	pthread_mutex_t mutex;
 	struct list bins[REGION_BINS];
@@ -108,7 +107,7 @@ struct node {
 	uint64_t free_calls;
 } cacheline_aligned;
 
-/* A slab backend. All but the link and the two region counters never changes. */
+/* A slab backend. What is not protected by a mutex never changes. */
 struct sheaf_slab {
 	uint32_t object_size;
 	uint32_t stride;     /* bytes from one object to the next */
@@ -126,9 +125,9 @@ struct sheaf_slab {
 	bool huge; /* ask for huge pages */
 	bool bind; /* tell the system which node a region is for */
 
-	struct list link;      /* in the list of slab_registry.c, under its mutex */
-	uint64_t regions;      /* atomic */
-	uint64_t regions_peak; /* atomic */
+	struct list link; /* in the list of slab_registry.c, whose mutex protects three */
+	uint64_t regions; /* on the map */
+	uint64_t regions_peak;
 
 	struct node node[];
 };
