@@ -49,7 +49,7 @@ struct sheaf_slab_attr {
 	unsigned nodes;
 	/** Empty regions kept per node before they go back to the system; default 1, UINT32_MAX for none kept. */
 	uint32_t spare_regions;
-	/** Do not ask for huge pages. Else they are asked for from the second region of a node on. */
+	/** Do not ask for huge pages. Else they are asked for when there are more regions than nodes. */
 	bool no_huge_pages;
 };
 
@@ -67,7 +67,8 @@ struct sheaf_slab_stats {
 	/** Regions held, and the most held at one time. */
 	uint64_t regions;
 	uint64_t regions_peak;
-	/** Bulk operations, of at least one object each. */
+	/** Bulk operations of at least one object; under SHEAF_NOWAIT only those that did not
+	 *  find their node busy. */
 	uint64_t alloc_calls;
 	uint64_t free_calls;
 };

@@ -61,11 +61,34 @@ bool test_full(void)
 	return getenv("SHEAF_FULL") != NULL;
 }
 
+/* gcc says it by a macro, clang by a question. */
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
+bool test_asan(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	return true;
+#else
+	return __has_feature(address_sanitizer);
+#endif
+}
+
+bool test_tsan(void)
+{
+#ifdef __SANITIZE_THREAD__
+	return true;
+#else
+	return __has_feature(thread_sanitizer);
+#endif
+}
+
 bool test_slow(void)
 {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-	return true;
-#elif defined(TEST_VALGRIND)
+	if (test_asan() || test_tsan())
+		return true;
+#ifdef TEST_VALGRIND
 	return RUNNING_ON_VALGRIND;
 #else
 	return false;
@@ -96,7 +119,8 @@ void test_threads(unsigned n, void *(*fn)(void *), void *args, size_t arg_bytes)
 	unsigned i;
 
 	for (i = 0; i < n; i++)
-		if (!threads || pthread_create(&threads[i], NULL, fn, (char *)args + i * arg_bytes)) {
+		if (!threads ||
+		    pthread_create(&threads[i], NULL, fn, (char *)args + i * arg_bytes)) {
 			fprintf(stderr, "cannot make thread %u of %u\n", i, n);
 			abort();
 		}

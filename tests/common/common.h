@@ -26,6 +26,10 @@ bool test_full(void);
 /* Is this a build or a run in which each step costs ten times or more? */
 bool test_slow(void);
 
+/* Does AddressSanitizer, or ThreadSanitizer, watch this build? */
+bool test_asan(void);
+bool test_tsan(void);
+
 /* @p quick scaled down on slow builds and up in full runs. */
 unsigned test_rounds(unsigned quick);
 

@@ -22,16 +22,6 @@
 
 #include <linux/seccomp.h>
 
-/* Nobody else in this process maps memory or makes system calls. */
-static bool plain_run(void)
-{
-#if defined(BASE_ASAN) || defined(BASE_TSAN)
-	return false;
-#else
-	return !test_slow();
-#endif
-}
-
 /* Many objects become few; under churn of those few most regions drain and go. */
 START_TEST(churn_packs_what_is_live)
 {
@@ -74,11 +64,12 @@ static struct memory memory_now(void)
 	return (struct memory){.mapped = mapped * page, .resident = resident * page};
 }
 
+/* Under a checker the process is not its own. */
 static void assert_resident(size_t from, size_t to)
 {
 	size_t bytes = memory_now().resident;
 
-	if (!plain_run())
+	if (test_slow())
 		return;
 	ck_assert_uint_ge(bytes, from);
 	ck_assert_uint_le(bytes, to);
@@ -234,7 +225,7 @@ START_TEST(nowait_makes_no_system_call)
 	int status;
 	pid_t pid;
 
-	if (!plain_run())
+	if (test_slow())
 		return;
 	slab = make(65536, 0, 2, 0);
 	take(slab, 1, 1, objects);
@@ -277,7 +268,7 @@ START_TEST(first_region_may_fail)
 	} while (failed);
 	ck_assert_uint_eq(nth, 4);
 	give(slab, 1, &object);
-	if (plain_run())
+	if (!test_slow())
 		ck_assert_uint_lt(memory_now().mapped, before.mapped + SHEAF_SLAB_REGION);
 	ck_assert_int_eq(sheaf_slab_destroy(slab), 0);
 }
@@ -321,7 +312,7 @@ START_TEST(any_allocation_may_fail)
 		ck_assert_int_eq(sheaf_slab_destroy(slab), 0);
 	} while (failed);
 	ck_assert_uint_gt(nth, 6);
-	if (plain_run())
+	if (!test_slow())
 		ck_assert_uint_lt(memory_now().mapped, before.mapped + SHEAF_SLAB_REGION);
 }
 END_TEST

@@ -12,7 +12,6 @@
  */
 #include <sheaf/slab.h>
 
-#include "base/atomic.h"
 #include "common.h"
 
 #include <signal.h>
@@ -106,8 +105,20 @@ static void *work(void *arg)
 		}
 	}
 	b.ops->free_bulk(b.ctx, w->n, w->held);
-	fetch_add_acq_rel(w->done, 1);
+	pthread_mutex_lock(&box.mutex);
+	++*w->done;
+	pthread_mutex_unlock(&box.mutex);
 	return NULL;
+}
+
+static bool all_done(const struct worker *w)
+{
+	bool done;
+
+	pthread_mutex_lock(&box.mutex);
+	done = *w->done == WORKERS;
+	pthread_mutex_unlock(&box.mutex);
+	return done;
 }
 
 /* Until all workers are done. */
@@ -116,7 +127,7 @@ static void *watch(void *arg)
 	struct worker *w = arg;
 	struct sheaf_slab_stats stats;
 
-	while (load_acquire(w->done) < WORKERS) {
+	while (!all_done(w)) {
 		w->wrong += !sheaf_slab_check(w->slab);
 		sheaf_slab_stats(w->slab, &stats);
 		w->wrong += stats.objects > WORKERS * HELD + BOX;
@@ -218,7 +229,7 @@ static void *fork_often(void *arg)
 {
 	struct worker *w = arg;
 
-	while (load_acquire(w->done) < WORKERS) {
+	do {
 		int status;
 		pid_t pid = fork();
 
@@ -233,7 +244,7 @@ static void *fork_often(void *arg)
 		w->wrong += pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) ||
 			    WTERMSIG(status) != SIGKILL;
 		w->taken++;
-	}
+	} while (!all_done(w));
 	return NULL;
 }
 
