@@ -41,11 +41,11 @@
  *  2  A load is wait-free: one pointer per level, no retry. The level is in the node, so
  *     root and height cannot disagree.
  *  3  Stale reads are harmless. Nobody changes a node that has been replaced: it goes on
- *     leading to what was below it when it was, and to later states of the nodes it shares
- *     with its successor. A node replaced in place has the same span and last key as
- *     before. So whatever node a reader has come by, it finds for each key in its
- *     span a state that was there since the read section began, and in each subtree
- *     but an empty tree a range.
+ *     leading to what was below it then, and to later states of the nodes it shares with
+ *     its successors. What takes the place of a child has the span and the last key
+ *     that the child had. So whatever node a reader has come by, each key of its span
+ *     leads to a state that this key had at some time since the read section began, and
+ *     below each child there is a range.
  *  4  What a reader can reach is alive. A node is retired after the store that unlinks it,
  *     and only a reader that came before that store can reach it.
  *  5  A scan goes strictly up (down) and its ranges never overlap: within a leaf
@@ -92,6 +92,11 @@
  * g(p + 1) > g(p); the height is at most h + g(p), and if the write made it grow without
  * g growing, it was at most h + g(p) - 1. A first write into an empty tree makes one node,
  * and then h is 1.
+ *
+ * Orders. Three stores publish, each a release with an acquire for partner:
+ * publish_root() and tree_root(), publish_child() and tree_child(), replace_entry() and
+ * tree_entry(). All else that readers see is constant by then. The height is a hint outside of
+ * the writer lock: relaxed, publish_root() and sheaf_tree_prepare().
  *
  * Read climb() and tree_divide() first.
  */

@@ -63,7 +63,7 @@ static bool replace_entry(struct tree_write *w, uint64_t first, uint64_t last, v
 	i = tree_place(leaf, first);
 	if (i >= leaf->head.count || leaf->first[i] != first || leaf->last[i] != last)
 		return false;
-	/* Partner: sheaf_tree_load_rcu() and the cursors. */
+	/* Partner: tree_entry(). Publishes what the caller wrote to the entry. */
 	store_release(&leaf->entry[i], entry);
 	return true;
 }
@@ -160,7 +160,7 @@ static void publish_root(struct tree_write *w, uint32_t level, struct tree_node 
 		tree_bury(w, root);
 		root = tree_inner(root)->child[0];
 	}
-	/* Partner: tree_root(). */
+	/* Partner: tree_root(). Publishes all that is new below. */
 	store_release(&tree->root, root);
 	store_relaxed(&tree->height, root ? root->level + 1 : 0);
 }
@@ -169,7 +169,7 @@ static void publish_child(struct tree_write *w, uint32_t level, const struct tre
 {
 	const struct tree_step *above = &w->left.step[level + 1];
 
-	/* Partner: tree_child(). */
+	/* Partner: tree_child(). Publishes all that is new below. */
 	store_release(&tree_inner(above->node)->child[above->slot], item->what);
 	tree_gaps_up(w->tree, &w->left, level + 1, item->gap);
 }

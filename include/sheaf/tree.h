@@ -93,7 +93,8 @@ int sheaf_tree_nodes_create(struct sheaf_cache **nodes, struct sheaf_gp *gp);
  * @param attr what for; not kept
  *
  * Context: any thread. Ordering: none. Progress: blocking (malloc).
- * Return: 0; -EINVAL if the source is missing or the node cache does not fit; -ENOMEM.
+ * Return: 0; -EINVAL if the source is missing or the objects of the node cache are
+ *	too small (their alignment and source are not looked at); -ENOMEM.
  */
 int sheaf_tree_create(struct sheaf_tree **tree, const struct sheaf_tree_attr *attr);
 

@@ -289,7 +289,7 @@ START_TEST(every_operation_as_the_model)
 	const uint32_t limit_most = _i ? 2 * SHEAVES : 12;
 	bool take_often = false;
 
-	for (unsigned round = 1; round <= test_rounds(20000); round++) {
+	for (unsigned round = 1; round <= test_rounds(10000); round++) {
 		/* Tides, so that both the ends and the chain are seen. */
 		if (round % 500 == 0)
 			take_often = !take_often;
