@@ -263,7 +263,7 @@ int main(void)
 	Suite *suite = suite_create("cache");
 	TCase *tc = tcase_create("memory");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_loop_test(tc, every_allocation_fails, 0, 2);
 	tcase_add_test(tc, backend_ends_anywhere);
 	tcase_add_test(tc, backend_and_library_end_together);

@@ -435,7 +435,7 @@ int main(void)
 	Suite *suite = suite_create("cache");
 	TCase *tc = tcase_create("model");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_loop_test(tc, every_operation_in_any_order, 1, 5);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);

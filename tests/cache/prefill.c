@@ -527,7 +527,7 @@ int main(void)
 	Suite *suite = suite_create("cache");
 	TCase *tc = tcase_create("prefill");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_test(tc, as_many_as_asked_for);
 	tcase_add_test(tc, steady_state_makes_no_trips);
 	tcase_add_test(tc, use_of_all_stays_above_the_backend);

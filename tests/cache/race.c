@@ -368,7 +368,7 @@ int main(void)
 	Suite *suite = suite_create("cache");
 	TCase *tc = tcase_create("race");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_loop_test(tc, no_object_in_two_hands, 0, VARIANTS);
 	tcase_add_test(tc, barrier_misses_nothing);
 	suite_add_tcase(suite, tc);

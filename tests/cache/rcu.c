@@ -670,7 +670,7 @@ int main(void)
 	Suite *suite = suite_create("cache");
 	TCase *tc = tcase_create("rcu");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_test(tc, not_before_the_ticket_and_all_after_it);
 	tcase_add_test(tc, partial_sheaves_come_back_too);
 	tcase_add_loop_test(tc, barrier_reaches_every_slot, 0, 2);

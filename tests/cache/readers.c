@@ -205,7 +205,7 @@ int main(void)
 	Suite *suite = suite_create("cache");
 	TCase *tc = tcase_create("readers");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_loop_test(tc, no_reader_sees_reuse, 0, 2);
 	/* What this one provokes ends the program under AddressSanitizer. */
 	if (!test_asan())

@@ -675,7 +675,7 @@ int main(void)
 	Suite *suite = suite_create("cache");
 	TCase *tc = tcase_create("unit");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_test(tc, wrong_attributes_are_refused);
 	tcase_add_test(tc, own_backends_of_any_size);
 	tcase_add_test(tc, trips_are_one_per_sheaf);

@@ -386,7 +386,7 @@ int main(void)
 	Suite *suite = suite_create("gp");
 	TCase *tc = tcase_create("driver");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_test(tc, wrong_attributes_are_refused);
 	tcase_add_test(tc, first_ticket_makes_the_driver);
 	tcase_add_test(tc, idle_costs_no_periods);

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * Proves of the barn that in every interleaving of its atomic accesses (of two and three
+ * threads, up to a number of preemptions) each sheaf is in one hand or in the barn, and
+ * all invariants hold when the threads are done: takes against takes, gives against
+ * takes, sheaves that are freed and made anew in between, and the chain. Begins with proofs
+ * that the scheduler finds what it is for: a lost update, and a dead end.
+ */
+#include <sheaf/barn.h>
+
+#include "base/atomic.h"
+#include "common.h"
+#include "schedule.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SHEAVES 8
+
+static struct sheaf_barn barn;
+/* Where each sheaf is: -1 in the barn, else the hand. By the number in its mark. */
+static int where[SHEAVES];
+static unsigned known;
+static unsigned errors;
+static unsigned depth;
+
+static struct sheaf *sheaf_make(unsigned number, bool full)
+{
+	struct sheaf *sheaf = sheaf_init(malloc(sheaf_bytes(2)), 2);
+
+	sheaf->mark = (uint16_t)number;
+	if (full)
+		sheaf_push(sheaf, sheaf);
+	return sheaf;
+}
+
+/* No other thread runs between two atomic accesses of the library, so this needs no care. */
+static struct sheaf *got(unsigned me, struct sheaf *sheaf)
+{
+	if (sheaf) {
+		errors += where[sheaf->mark] != -1 || !sheaf_check(sheaf);
+		where[sheaf->mark] = (int)me;
+	}
+	return sheaf;
+}
+
+static struct sheaf *give(unsigned me, struct sheaf *sheaf)
+{
+	errors += where[sheaf->mark] != (int)me;
+	where[sheaf->mark] = -1;
+	return sheaf;
+}
+
+/* A take says it has something only when it has; so marks are set back first. */
+static void keep(unsigned me, struct sheaf *sheaf)
+{
+	sheaf_barn_keep(&barn, give(me, sheaf));
+}
+
+static void begin_with(unsigned full, unsigned empty)
+{
+	errors = 0;
+	sheaf_barn_init(&barn, 0, 100, 100);
+	for (known = 0; known < full + empty; known++) {
+		where[known] = -1;
+		sheaf_barn_keep(&barn, sheaf_make(known, known < full));
+	}
+}
+
+static void drop(void *arg, struct sheaf *sheaf)
+{
+	(void)arg;
+	errors += where[sheaf->mark] != -1;
+	where[sheaf->mark] = -2;
+	free(sheaf);
+}
+
+static const char *end(void)
+{
+	bool right = sheaf_barn_check(&barn);
+
+	sheaf_barn_drain(&barn, drop, NULL);
+	if (!right)
+		return "an invariant is broken";
+	if (errors)
+		return "a sheaf in two places";
+	for (unsigned i = 0; i < known; i++)
+		if (where[i] != -2)
+			return "a sheaf is lost";
+	return sheaf_barn_fini(&barn) ? "a count is wrong" : NULL;
+}
+
+static void begin_one(void)
+{
+	begin_with(1, 1);
+}
+
+static void begin_two(void)
+{
+	begin_with(2, 2);
+}
+
+/* Three sheaves in the chain, the cells vacant. */
+static void begin_chain(void)
+{
+	struct sheaf *filler[SHEAF_BARN_CELLS];
+
+	begin_with(0, 0);
+	for (unsigned i = 0; i < SHEAF_BARN_CELLS; i++)
+		sheaf_barn_keep(&barn, sheaf_make(0, false));
+	for (known = 0; known < 3; known++) {
+		where[known] = -1;
+		sheaf_barn_keep(&barn, sheaf_make(known, false));
+	}
+	for (unsigned i = 0; i < SHEAF_BARN_CELLS; i++)
+		free(filler[i] = sheaf_barn_take_empty(&barn));
+}
+
+static void run_take_and_keep(unsigned me)
+{
+	for (unsigned i = 0; i < depth; i++) {
+		struct sheaf *sheaf = got(me, sheaf_barn_take_full(&barn));
+
+		if (sheaf)
+			keep(me, sheaf);
+	}
+}
+
+static void run_trades(unsigned me)
+{
+	struct sheaf *sheaf =
+		got(me, me % 2 ? sheaf_barn_take_full(&barn) : sheaf_barn_take_empty(&barn));
+	struct sheaf *other;
+
+	for (unsigned i = 0; sheaf && i < depth; i++) {
+		give(me, sheaf);
+		other = sheaf_empty(sheaf) ? sheaf_barn_trade_empty(&barn, sheaf)
+					   : sheaf_barn_trade_full(&barn, sheaf);
+		if (other)
+			sheaf = got(me, other);
+		else
+			where[sheaf->mark] = (int)me;
+	}
+	if (sheaf)
+		keep(me, sheaf);
+}
+
+/* The memory of a taken sheaf is gone when the next one is given, perhaps at its address. */
+static void run_fresh(unsigned me)
+{
+	for (unsigned i = 0; i < depth; i++) {
+		struct sheaf *sheaf = got(me, sheaf_barn_take_empty(&barn));
+		unsigned number;
+
+		if (!sheaf)
+			continue;
+		number = sheaf->mark;
+		sheaf->mark = SHEAVES - 1;
+		free(sheaf);
+		keep(me, sheaf_make(number, false));
+	}
+}
+
+static const struct interleaving {
+	const char *name;
+	unsigned threads;
+	unsigned depth;
+	unsigned preemptions;
+	void (*begin)(void);
+	void (*run)(unsigned me);
+} interleavings[] = {
+	{"take, keep: one", 2, 2, 2, begin_one, run_take_and_keep},
+	{"take, keep: two", 2, 2, 2, begin_two, run_take_and_keep},
+	{"take, keep: three threads", 3, 1, 2, begin_two, run_take_and_keep},
+	{"trades", 2, 2, 2, begin_two, run_trades},
+	{"trades: three threads", 3, 1, 2, begin_two, run_trades},
+	{"fresh", 2, 2, 2, begin_two, run_fresh},
+	{"chain", 2, 2, 2, begin_chain, run_fresh},
+	{"chain: three threads", 3, 1, 2, begin_chain, run_fresh},
+};
+
+#define INTERLEAVINGS (sizeof(interleavings) / sizeof(interleavings[0]))
+
+START_TEST(each_sheaf_in_one_place)
+{
+	const struct interleaving *i = &interleavings[_i];
+	struct schedule schedule = {
+		.threads = i->threads,
+		.begin = i->begin,
+		.run = i->run,
+		.end = end,
+		.preemptions = i->preemptions + test_full(),
+		.runs = test_rounds(10000),
+	};
+	struct schedule_result result;
+
+	depth = i->depth;
+	result = schedule_run(&schedule);
+	printf("# %s: %u runs%s\n", i->name, result.runs, result.complete ? ", all" : "");
+	ck_assert_msg(!result.error, "%s: %s, run %u", i->name, result.error, result.runs);
+	/* What was not tried in turn, a part of it by chance. */
+	if (result.complete)
+		return;
+	schedule.preemptions = 20;
+	schedule.seed = test_seed();
+	result = schedule_run(&schedule);
+	ck_assert_msg(!result.error, "%s: %s, run %u", i->name, result.error, result.runs);
+}
+END_TEST
+
+/*
+ * The scheduler itself.
+ */
+static unsigned counter;
+
+static void begin_counter(void)
+{
+	counter = 0;
+}
+
+static void run_lost_update(unsigned me)
+{
+	unsigned old;
+
+	(void)me;
+	schedule_point();
+	old = counter;
+	schedule_point();
+	counter = old + 1;
+}
+
+static const char *end_counter(void)
+{
+	return counter == 2 ? NULL : "lost";
+}
+
+static pthread_mutex_t locks[2] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+
+static void run_dead_end(unsigned me)
+{
+	schedule_lock(&locks[me]);
+	schedule_lock(&locks[!me]);
+	counter++;
+	schedule_unlock(&locks[!me]);
+	schedule_unlock(&locks[me]);
+}
+
+static void run_wait_for_ever(unsigned me)
+{
+	counter++;
+	while (me && counter < 3)
+		schedule_yield();
+}
+
+START_TEST(scheduler_finds_what_it_is_for)
+{
+	struct schedule schedule = {
+		.threads = 2,
+		.begin = begin_counter,
+		.run = run_lost_update,
+		.end = end_counter,
+		.runs = 1000,
+	};
+	struct schedule_result result = schedule_run(&schedule);
+
+	/* Without a preemption nothing happens, and there are only two ways. */
+	ck_assert_ptr_null(result.error);
+	ck_assert(result.complete);
+	ck_assert_uint_eq(result.runs, 2);
+	schedule.preemptions = 1;
+	result = schedule_run(&schedule);
+	ck_assert_str_eq(result.error, "lost");
+	schedule.seed = 1;
+	result = schedule_run(&schedule);
+	ck_assert_str_eq(result.error, "lost");
+	schedule.seed = 0;
+	schedule.run = run_dead_end;
+	result = schedule_run(&schedule);
+	ck_assert_str_eq(result.error, "stuck");
+	schedule.run = run_wait_for_ever;
+	result = schedule_run(&schedule);
+	ck_assert_str_eq(result.error, "stuck");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("barn");
+	TCase *tc = tcase_create("interleave");
+
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
+	tcase_add_test(tc, scheduler_finds_what_it_is_for);
+	tcase_add_loop_test(tc, each_sheaf_in_one_place, 0, INTERLEAVINGS);
+	suite_add_tcase(suite, tc);
+	return test_run(suite);
+}

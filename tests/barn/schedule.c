@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * One real thread per party, so that thread-local storage is what it is; a baton
+ * goes from one to the next, all on one CPU. A decision is a number below the number of
+ * threads that could go on; 0 is "the one that runs, if it can". The decisions of a run are
+ * kept; the next run repeats them up to the last one that has another way to go.
+ */
+#define _GNU_SOURCE
+#include "schedule.h"
+
+#include "base/futex.h"
+#include "common.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The threads of a case, and one that the library may make. */
+#define PARTIES (SCHEDULE_THREADS + 1)
+#define DECISIONS_MOST 20000
+
+enum party_state { IDLE, READY, YIELDED, LOCKED, ASLEEP, JOINING };
+
+struct party {
+	enum party_state state;
+	/* What it waits for. */
+	const void *object;
+	uint64_t deadline;
+	sem_t baton;
+	pthread_t thread;
+	unsigned me;
+	void *(*fn)(void *arg);
+	void *arg;
+	void *result;
+};
+
+static struct {
+	const struct schedule *schedule;
+	struct party *parties;
+	sem_t main;
+	bool running;
+	bool stuck;
+	bool refuse;
+	uint64_t clock;
+	uint64_t random;
+	unsigned preemptions;
+	/* Decisions: how many there are, how many are repeated, what and out of how many. */
+	unsigned decisions;
+	unsigned repeated;
+	uint8_t chosen[DECISIONS_MOST];
+	uint8_t ways[DECISIONS_MOST];
+} s;
+
+static __thread struct party *self;
+
+uint64_t clock_ns(void)
+{
+	return s.clock;
+}
+
+static void wait_for_baton(struct party *party)
+{
+	while (sem_wait(&party->baton) && errno == EINTR)
+		;
+}
+
+/* Time passes until the first sleeper's end. */
+static void pass_time(void)
+{
+	struct party *first = NULL;
+
+	for (unsigned i = 0; i < PARTIES; i++) {
+		struct party *p = &s.parties[i];
+
+		if (p->state == ASLEEP && p->deadline && (!first || p->deadline < first->deadline))
+			first = p;
+	}
+	if (first) {
+		first->state = READY;
+		s.clock = first->deadline;
+	}
+}
+
+/* Which can go on; the running one first. */
+static unsigned able(struct party **list)
+{
+	unsigned n = 0;
+
+	if (self && self->state == READY)
+		list[n++] = self;
+	for (unsigned i = 0; i < PARTIES; i++)
+		if (&s.parties[i] != self && s.parties[i].state == READY)
+			list[n++] = &s.parties[i];
+	return n;
+}
+
+/* When there is none: sleepers whose time comes, and who gave way to others. */
+static void revive(void)
+{
+	pass_time();
+	for (unsigned i = 0; i < PARTIES; i++)
+		if (s.parties[i].state == YIELDED)
+			s.parties[i].state = READY;
+}
+
+static unsigned draw(unsigned ways, bool forced)
+{
+	if (!forced && test_below(&s.random, 12))
+		return 0;
+	return (unsigned)test_below(&s.random, ways);
+}
+
+/* Decides between so many ways, and remembers. */
+static unsigned decide(unsigned ways, bool forced)
+{
+	unsigned way = 0;
+
+	if (s.decisions == DECISIONS_MOST) {
+		s.stuck = true;
+		return 0;
+	}
+	if (!forced && s.preemptions == s.schedule->preemptions)
+		ways = 1;
+	if (s.schedule->seed)
+		way = ways > 1 ? draw(ways, forced) : 0;
+	else if (s.decisions < s.repeated)
+		way = s.chosen[s.decisions];
+	if (way >= ways) {
+		fprintf(stderr, "a run cannot be repeated: decision %u\n", s.decisions);
+		abort();
+	}
+	s.chosen[s.decisions] = (uint8_t)way;
+	s.ways[s.decisions++] = (uint8_t)ways;
+	if (!forced && way)
+		s.preemptions++;
+	return way;
+}
+
+/* The next to run; NULL if the run is over or stuck. */
+static struct party *next_party(void)
+{
+	bool forced = !self || self->state != READY;
+	struct party *list[PARTIES];
+	unsigned n = able(list), way;
+
+	if (!n) {
+		revive();
+		n = able(list);
+	}
+	if (!n || s.stuck)
+		return NULL;
+	way = n > 1 ? decide(n, forced) : 0;
+	return s.stuck ? NULL : list[way];
+}
+
+/* Goes on, or hands the baton over. An ended party passes `over`. */
+static void switch_over(bool over)
+{
+	struct party *me = self, *next = next_party();
+
+	if (next == me)
+		return;
+	if (!next) {
+		for (unsigned i = 0; i < PARTIES; i++)
+			s.stuck |= s.parties[i].state != IDLE;
+		sem_post(&s.main);
+	} else {
+		sem_post(&next->baton);
+	}
+	if (!over)
+		wait_for_baton(me);
+}
+
+void schedule_point(void)
+{
+	if (!self || !s.running)
+		return;
+	for (unsigned i = 0; i < PARTIES; i++)
+		if (s.parties[i].state == YIELDED && &s.parties[i] != self)
+			s.parties[i].state = READY;
+	switch_over(false);
+}
+
+int schedule_yield(void)
+{
+	if (!self)
+		return sched_yield();
+	/* Counts as a decision, so that waiting for ever ends. */
+	if (s.decisions == DECISIONS_MOST) {
+		s.stuck = true;
+	} else {
+		s.chosen[s.decisions] = 0;
+		s.ways[s.decisions++] = 1;
+	}
+	self->state = YIELDED;
+	switch_over(false);
+	self->state = READY;
+	return 0;
+}
+
+static void block(enum party_state state, const void *object, uint64_t deadline)
+{
+	self->object = object;
+	self->deadline = deadline;
+	self->state = state;
+	switch_over(false);
+}
+
+static void unblock(enum party_state state, const void *object)
+{
+	for (unsigned i = 0; i < PARTIES; i++)
+		if (s.parties[i].state == state && s.parties[i].object == object)
+			s.parties[i].state = READY;
+}
+
+int schedule_lock(pthread_mutex_t *lock)
+{
+	if (!self)
+		return pthread_mutex_lock(lock);
+	schedule_point();
+	while (pthread_mutex_trylock(lock))
+		block(LOCKED, lock, 0);
+	return 0;
+}
+
+int schedule_trylock(pthread_mutex_t *lock)
+{
+	schedule_point();
+	return pthread_mutex_trylock(lock);
+}
+
+int schedule_unlock(pthread_mutex_t *lock)
+{
+	int err = pthread_mutex_unlock(lock);
+
+	if (self) {
+		unblock(LOCKED, lock);
+		schedule_point();
+	}
+	return err;
+}
+
+void futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns)
+{
+	schedule_point();
+	if (__atomic_load_n(word, __ATOMIC_RELAXED) == value && self)
+		block(ASLEEP, word, deadline_ns);
+}
+
+void futex_wake(uint32_t *word)
+{
+	if (!self)
+		return;
+	schedule_point();
+	unblock(ASLEEP, word);
+}
+
+/*
+ * Threads.
+ */
+static void *party_main(void *arg)
+{
+	struct party *me = arg;
+
+	for (;;) {
+		wait_for_baton(me);
+		self = me;
+		me->result = me->fn(me->arg);
+		me->state = IDLE;
+		unblock(JOINING, me);
+		switch_over(true);
+		self = NULL;
+	}
+	return NULL;
+}
+
+static void *run_case(void *arg)
+{
+	s.schedule->run((unsigned)(uintptr_t)arg);
+	return NULL;
+}
+
+static void parties_make(void)
+{
+	pthread_attr_t attr;
+
+	s.parties = calloc(PARTIES, sizeof(*s.parties));
+	sem_init(&s.main, 0, 0);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	for (unsigned i = 0; i < PARTIES; i++) {
+		s.parties[i].me = i;
+		sem_init(&s.parties[i].baton, 0, 0);
+		if (pthread_create(&s.parties[i].thread, &attr, party_main, &s.parties[i]))
+			abort();
+	}
+	pthread_attr_destroy(&attr);
+}
+
+void schedule_refuse_threads(bool refuse)
+{
+	s.refuse = refuse;
+}
+
+int schedule_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	struct party *party = s.parties ? &s.parties[SCHEDULE_THREADS] : NULL;
+
+	if (!self)
+		return pthread_create(thread, attr, fn, arg);
+	if (s.refuse || party->state != IDLE)
+		return EAGAIN;
+	party->fn = fn;
+	party->arg = arg;
+	party->state = READY;
+	*thread = party->thread;
+	schedule_point();
+	return 0;
+}
+
+int schedule_join(pthread_t thread, void **result)
+{
+	struct party *party = &s.parties[SCHEDULE_THREADS];
+
+	if (!self)
+		return pthread_join(thread, result);
+	while (party->state != IDLE)
+		block(JOINING, party, 0);
+	if (result)
+		*result = party->result;
+	return 0;
+}
+
+/* One run with the decisions as they are; NULL or what went wrong. */
+static const char *run_once(void)
+{
+	const struct schedule *schedule = s.schedule;
+	struct party *first;
+
+	schedule->begin();
+	s.decisions = s.preemptions = 0;
+	s.clock = 1000000;
+	s.stuck = false;
+	for (unsigned i = 0; i < schedule->threads; i++) {
+		s.parties[i].fn = run_case;
+		s.parties[i].arg = (void *)(uintptr_t)i;
+		s.parties[i].state = READY;
+	}
+	s.running = true;
+	first = next_party();
+	sem_post(&first->baton);
+	while (sem_wait(&s.main) && errno == EINTR)
+		;
+	s.running = false;
+	return s.stuck ? "stuck" : schedule->end();
+}
+
+/* On to the next decisions; false if there are no others. */
+static bool backtrack(void)
+{
+	unsigned n = s.decisions;
+
+	while (n && s.chosen[n - 1] + 1u >= s.ways[n - 1])
+		n--;
+	if (!n)
+		return false;
+	s.chosen[n - 1]++;
+	s.repeated = n;
+	return true;
+}
+
+struct schedule_result schedule_run(const struct schedule *schedule)
+{
+	struct schedule_result result = {0};
+	cpu_set_t before, one;
+
+	s.schedule = schedule;
+	s.random = schedule->seed;
+	s.repeated = 0;
+	/* Hand-overs are cheap on one CPU. */
+	sched_getaffinity(0, sizeof(before), &before);
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	if (!s.parties)
+		parties_make();
+	do {
+		result.error = run_once();
+		result.runs++;
+		if (result.error)
+			break;
+		result.complete = !schedule->seed && !backtrack();
+	} while (!result.complete && result.runs < schedule->runs);
+	if (s.stuck)
+		s.parties = NULL;
+	sched_setaffinity(0, sizeof(before), &before);
+	return result;
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * Proves of the urcu source that in every interleaving of its atomic accesses, locks and
+ * sleeps (of up to four threads, up to a number of preemptions) no ticket is forgotten: whoever
+ * only looks, or waits, is served, be the driver awake, asleep, in between, just being
+ * made, or not to be had; no ticket elapses while a section that was running when it was
+ * taken goes on; and the end comes. A forgotten wake-up is a run that gets stuck. The
+ * flavour is a plain one made here, which waits for the sections that it finds.
+ */
+#include <sheaf/gp.h>
+
+#include <urcu/flavor.h>
+
+#include "base/atomic.h"
+#include "common.h"
+#include "schedule.h"
+
+#include <stdio.h>
+
+static struct sheaf_gp_urcu urcu;
+static struct sheaf_gp *gp = &urcu.gp;
+/* Odd inside a section. */
+static unsigned section[SCHEDULE_THREADS + 1];
+static __thread unsigned self = SCHEDULE_THREADS;
+static unsigned done;
+static unsigned errors;
+static unsigned threads;
+
+static void plain_lock(void)
+{
+	schedule_point();
+	section[self]++;
+}
+
+static void plain_unlock(void)
+{
+	schedule_point();
+	section[self]++;
+}
+
+static int plain_ongoing(void)
+{
+	return section[self] % 2;
+}
+
+static void plain_synchronize(void)
+{
+	unsigned seen[SCHEDULE_THREADS];
+
+	schedule_point();
+	for (unsigned i = 0; i < SCHEDULE_THREADS; i++)
+		seen[i] = section[i];
+	for (unsigned i = 0; i < SCHEDULE_THREADS; i++)
+		while (seen[i] % 2 && section[i] == seen[i])
+			schedule_yield();
+}
+
+static void nothing(void)
+{
+}
+
+static const struct rcu_flavor_struct plain_flavor = {
+	.read_lock = plain_lock,
+	.read_unlock = plain_unlock,
+	.read_ongoing = plain_ongoing,
+	.update_synchronize_rcu = plain_synchronize,
+	.thread_offline = nothing,
+	.thread_online = nothing,
+};
+
+static void begin(void)
+{
+	const struct sheaf_gp_urcu_attr attr = {.size = sizeof(attr), .spacing_us = 1};
+
+	sheaf_gp_urcu_init(&urcu, &plain_flavor, &attr);
+	done = errors = 0;
+	for (unsigned i = 0; i <= SCHEDULE_THREADS; i++)
+		section[i] = 0;
+}
+
+static const char *end(void)
+{
+	return errors ? "elapsed too early, or a wait that failed" : NULL;
+}
+
+/* The last one to be done ends the source, and with it the driver. */
+static void finish(void)
+{
+	if (++done == threads)
+		sheaf_gp_urcu_fini(&urcu);
+}
+
+static void poll(uint64_t ticket)
+{
+	while (!sheaf_gp_elapsed(gp, ticket))
+		schedule_yield();
+}
+
+static void wait_for(uint64_t ticket)
+{
+	errors += sheaf_gp_wait(gp, ticket) != 0;
+	errors += !sheaf_gp_elapsed(gp, ticket);
+}
+
+/* The sections that run now must be over when the ticket has elapsed. */
+static void check_ticket(void (*serve)(uint64_t ticket))
+{
+	unsigned seen[SCHEDULE_THREADS];
+	uint64_t ticket;
+
+	for (unsigned i = 0; i < SCHEDULE_THREADS; i++)
+		seen[i] = section[i];
+	ticket = sheaf_gp_ticket(gp);
+	serve(ticket);
+	for (unsigned i = 0; i < SCHEDULE_THREADS; i++)
+		errors += i != self && seen[i] % 2 && section[i] == seen[i];
+}
+
+static void run_pollers(unsigned me)
+{
+	self = me;
+	for (unsigned i = 0; i < 2; i++)
+		check_ticket(poll);
+	finish();
+}
+
+static void run_waiters(unsigned me)
+{
+	self = me;
+	for (unsigned i = 0; i < 2; i++)
+		check_ticket(me ? wait_for : poll);
+	finish();
+}
+
+static void run_readers(unsigned me)
+{
+	uint64_t ticket;
+
+	self = me;
+	if (me == 0) {
+		check_ticket(poll);
+		check_ticket(wait_for);
+	} else {
+		sheaf_gp_read_lock(gp);
+		ticket = sheaf_gp_ticket(gp);
+		sheaf_gp_hurry(gp);
+		errors += sheaf_gp_elapsed(gp, ticket);
+		sheaf_gp_read_unlock(gp);
+		poll(ticket);
+	}
+	finish();
+}
+
+/* Nobody runs periods but who waits; a reader in between only takes a ticket. */
+static void run_alone(unsigned me)
+{
+	self = me;
+	if (me < 2) {
+		check_ticket(wait_for);
+	} else {
+		sheaf_gp_read_lock(gp);
+		sheaf_gp_ticket(gp);
+		sheaf_gp_read_unlock(gp);
+	}
+	finish();
+}
+
+/* In the middle, threads can be had again. */
+static void run_alone_for_a_while(unsigned me)
+{
+	self = me;
+	if (me == 0) {
+		sheaf_gp_ticket(gp);
+		schedule_refuse_threads(false);
+	}
+	check_ticket(wait_for);
+	finish();
+}
+
+static const struct interleaving {
+	const char *name;
+	unsigned threads;
+	bool refuse;
+	void (*run)(unsigned me);
+} interleavings[] = {
+	{"one looks", 1, false, run_pollers},
+	{"two look", 2, false, run_pollers},
+	{"three look", 3, false, run_pollers},
+	{"one looks, one waits", 2, false, run_waiters},
+	{"one looks, two wait", 3, false, run_waiters},
+	{"a reader", 2, false, run_readers},
+	{"two readers", 3, false, run_readers},
+	{"without a driver", 2, true, run_alone},
+	{"without a driver, a reader", 3, true, run_alone},
+	{"without a driver at first", 2, true, run_alone_for_a_while},
+};
+
+#define INTERLEAVINGS (sizeof(interleavings) / sizeof(interleavings[0]))
+
+static bool refuse;
+
+static void begin_refused(void)
+{
+	schedule_refuse_threads(refuse);
+	begin();
+}
+
+START_TEST(no_ticket_forgotten_none_early)
+{
+	const struct interleaving *i = &interleavings[_i];
+	struct schedule schedule = {
+		.threads = i->threads,
+		.begin = begin_refused,
+		.run = i->run,
+		.end = end,
+		.preemptions = 2 + test_full(),
+		.runs = test_rounds(3000),
+	};
+	struct schedule_result result;
+
+	threads = i->threads;
+	refuse = i->refuse;
+	result = schedule_run(&schedule);
+	printf("# %s: %u runs%s\n", i->name, result.runs, result.complete ? ", all" : "");
+	ck_assert_msg(!result.error, "%s: %s, run %u", i->name, result.error, result.runs);
+	schedule.preemptions = 20;
+	schedule.seed = test_seed();
+	result = schedule_run(&schedule);
+	ck_assert_msg(!result.error, "%s: %s, run %u", i->name, result.error, result.runs);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("gp");
+	TCase *tc = tcase_create("interleave");
+
+	tcase_set_timeout(tc, test_full() ? 3600 : 60);
+	tcase_add_loop_test(tc, no_ticket_forgotten_none_early, 0, INTERLEAVINGS);
+	suite_add_tcase(suite, tc);
+	return test_run(suite);
+}
