@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/* The patterns of trees of points. */
+#include "pattern.h"
+
+#define STRIDE 64
+
+double tree_bytes_entry;
+
+/* A bijection on 64 bits. */
+static uint64_t mix(uint64_t x)
+{
+	x += UINT64_C(0x9e3779b97f4a7c15);
+	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return x ^ (x >> 31);
+}
+
+/* A bijection on the numbers below n: one on the next power of two, walked into range. */
+static uint64_t scatter(uint64_t i, uint64_t n)
+{
+	uint64_t mask = 1, k = i;
+
+	while (mask < n)
+		mask <<= 1;
+	mask -= 1;
+	do {
+		k = (k * UINT64_C(0x9e3779b97f4a7c15) + 0x1234567) & mask;
+		k ^= k >> 7;
+		k = (k * UINT64_C(0xbf58476d1ce4e5b9)) & mask;
+	} while (k >= n);
+	return k;
+}
+
+/* The i-th key in the order of insertion; in no order but ORDER_SPARSE is there a hole. */
+static uint64_t key_of(const struct rig *rig, uint64_t i)
+{
+	switch (rig->env.param[PARAM_ORDER]) {
+	case ORDER_SEQUENTIAL:
+		return i;
+	case ORDER_RANDOM:
+		return scatter(i, rig->env.param[PARAM_KEYS]);
+	default:
+		return mix(i);
+	}
+}
+
+/* Never NULL; tells the key in 63 bits. */
+static void *value_of(uint64_t key)
+{
+	return (void *)(uintptr_t)(key << 1 | 1);
+}
+
+static void check_value(const void *value, uint64_t key)
+{
+#ifdef BENCH_CHECK
+	if (value != value_of(key)) {
+		fprintf(stderr, "key %#llx: loaded %p\n", (unsigned long long)key, value);
+		abort();
+	}
+#else
+	(void)value;
+	(void)key;
+#endif
+}
+
+static void fill_some(struct rig *rig, uint64_t from, uint64_t to)
+{
+	uint64_t i, key;
+
+	for (i = from; i < to; i++) {
+		key = key_of(rig, i);
+		if (!rig->tree->store(rig->ctx, key, key, value_of(key)))
+			out_of_memory();
+	}
+}
+
+static void measure_fill(struct rig *rig)
+{
+	const uint64_t keys = rig->env.param[PARAM_KEYS];
+	uint64_t before = resident_kib();
+
+	fill_some(rig, 0, keys);
+	tree_bytes_entry = (double)(resident_kib() - before) * 1024.0 / (double)keys;
+}
+
+static bool prepare_filled(struct rig *rig)
+{
+	if (rig->tree->enter)
+		rig->tree->enter(rig->ctx);
+	measure_fill(rig);
+	if (rig->tree->leave)
+		rig->tree->leave(rig->ctx);
+	return true;
+}
+
+static void load_some(struct worker *w, unsigned n, uintptr_t *sum)
+{
+	const struct tree_ops *ops = w->rig->tree;
+	const uint64_t keys = w->rig->env.param[PARAM_KEYS];
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		uint64_t key = key_of(w->rig, random_below(&w->random, keys));
+		void *value = ops->load(w->rig->ctx, key);
+
+		check_value(value, key);
+		*sum += (uintptr_t)value;
+	}
+}
+
+/* Keep a sum that nobody reads. */
+static void keep(uintptr_t sum)
+{
+	__asm__ volatile("" : : "r"(sum));
+}
+
+/* Random keys that are there. */
+static void work_load(struct worker *w)
+{
+	uintptr_t sum = 0;
+
+	while (work_on(w)) {
+		load_some(w, STRIDE, &sum);
+		w->ops += STRIDE;
+	}
+	keep(sum);
+}
+
+const struct pattern pattern_tree_load = {
+	.prepare = prepare_filled,
+	.work = work_load,
+};
+
+/* From a random key upwards, 1000 entries at a time. */
+static void work_scan(struct worker *w)
+{
+	const struct tree_ops *ops = w->rig->tree;
+	const uint64_t keys = w->rig->env.param[PARAM_KEYS];
+	uint64_t sum = 0;
+
+	while (work_on(w)) {
+		uint64_t from = key_of(w->rig, random_below(&w->random, keys));
+
+		w->ops += ops->scan(w->rig->ctx, from, 1000, &sum);
+	}
+	keep((uintptr_t)sum);
+}
+
+const struct pattern pattern_tree_scan = {
+	.prepare = prepare_filled,
+	.work = work_scan,
+};
+
+/* From nothing to all keys. Only the first round tells the bytes: memory is reused later. */
+static void work_fill(struct worker *w)
+{
+	if (tree_bytes_entry == 0)
+		measure_fill(w->rig);
+	else
+		fill_some(w->rig, 0, w->rig->env.param[PARAM_KEYS]);
+	w->ops += w->rig->env.param[PARAM_KEYS];
+}
+
+static void end_clear(struct rig *rig)
+{
+	rig->tree->clear(rig->ctx);
+}
+
+const struct pattern pattern_tree_fill = {
+	.work = work_fill,
+	.end = end_clear,
+	.pass = true,
+};
+
+/* All keys in the order of their insertion, which is random. */
+static void work_erase(struct worker *w)
+{
+	const uint64_t keys = w->rig->env.param[PARAM_KEYS];
+	uint64_t i;
+
+	for (i = 0; i < keys; i++)
+		if (!w->rig->tree->erase(w->rig->ctx, key_of(w->rig, keys - 1 - i)))
+			abort();
+	w->ops += keys;
+}
+
+static void begin_erase(struct rig *rig)
+{
+	if (tree_bytes_entry == 0)
+		measure_fill(rig);
+	else
+		fill_some(rig, 0, rig->env.param[PARAM_KEYS]);
+}
+
+const struct pattern pattern_tree_erase = {
+	.begin = begin_erase,
+	.work = work_erase,
+	.end = end_clear,
+	.pass = true,
+};
+
+/* One writer erases and stores again; readers load, and now and then miss. */
+static void work_mixed(struct worker *w)
+{
+	const struct tree_ops *ops = w->rig->tree;
+	const uint64_t keys = w->rig->env.param[PARAM_KEYS];
+	uintptr_t sum = 0;
+	unsigned i;
+
+	if (w->reader) {
+		while (work_on(w)) {
+			for (i = 0; i < STRIDE; i++) {
+				uint64_t key = key_of(w->rig, random_below(&w->random, keys));
+
+				sum += (uintptr_t)ops->load(w->rig->ctx, key);
+			}
+			w->ops += STRIDE;
+		}
+		keep(sum);
+		return;
+	}
+	while (!__atomic_load_n(&w->rig->stop, __ATOMIC_RELAXED)) {
+		for (i = 0; i < STRIDE / 2; i++) {
+			uint64_t key = key_of(w->rig, random_below(&w->random, keys));
+
+			ops->erase(w->rig->ctx, key);
+			if (!ops->store(w->rig->ctx, key, key, value_of(key)))
+				out_of_memory();
+		}
+		w->side_ops += STRIDE;
+	}
+}
+
+const struct pattern pattern_tree_mixed = {
+	.prepare = prepare_filled,
+	.work = work_mixed,
+};

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * Our own side: a cache over the slab backend (never over malloc, which would be a second
+ * cache below), with liburcu's default flavour for what is retired.
+ *
+ * `libsheaf-bulk` is the same cache, but takes the worst case of a section in bulk instead
+ * of borrowing a prefilled sheaf.
+ */
+#include "peer_generic.h"
+#include "peers_in.h"
+
+#include <sheaf/cache.h>
+#include <sheaf/slab.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu.h>
+
+struct own {
+	struct sheaf_cache *cache;
+	struct sheaf_gp_urcu gp;
+};
+
+static __thread int own_node;
+
+static int own_current_node(void *arg)
+{
+	(void)arg;
+	return own_node;
+}
+
+/* Threads stand on injected nodes by pairs, because those of a pipe belong together. */
+static void own_enter(void *ctx, unsigned thread)
+{
+	(void)ctx;
+	own_node = (int)(thread / 2 % 64);
+	rcu_register_thread();
+}
+
+static void own_leave(void *ctx)
+{
+	(void)ctx;
+	rcu_unregister_thread();
+}
+
+static int own_cache(struct own *own, const struct bench_env *env)
+{
+	struct sheaf_slab_attr slab_attr = {
+		.size = sizeof(slab_attr),
+		.object_size = env->param[PARAM_SIZE],
+		.nodes = (unsigned)env->param[PARAM_NODES],
+	};
+	struct sheaf_cache_attr attr = {
+		.size = sizeof(attr),
+		.object_size = env->param[PARAM_SIZE],
+		.name = "bench",
+		.gp = &own->gp.gp,
+		.nodes = (unsigned)env->param[PARAM_NODES],
+		.current_node = env->param[PARAM_NODES] ? own_current_node : NULL,
+	};
+	struct sheaf_slab *slab;
+	int err = sheaf_slab_create(&slab, &slab_attr);
+
+	if (err)
+		return err;
+	attr.backend = sheaf_slab_backend(slab);
+	err = sheaf_cache_create(&own->cache, &attr);
+	if (err)
+		sheaf_slab_destroy(slab);
+	return err;
+}
+
+static void *own_setup(const struct bench_env *env)
+{
+	struct own *own = calloc(1, sizeof(*own));
+	int err;
+
+	if (!own)
+		return NULL;
+	err = sheaf_gp_urcu_init(&own->gp, &rcu_flavor, NULL);
+	if (!err)
+		err = own_cache(own, env);
+	if (err) {
+		fprintf(stderr, "libsheaf: %s\n", strerror(-err));
+		free(own);
+		return NULL;
+	}
+	return own;
+}
+
+/* Everything must be back: a lost object would be a fault of the pattern or of ours. */
+static void own_teardown(void *ctx)
+{
+	struct own *own = ctx;
+	size_t live = 0;
+	int err = sheaf_cache_destroy(own->cache, &live);
+
+	if (err) {
+		fprintf(stderr, "libsheaf: destroy: %s, %zu objects out\n", strerror(-err), live);
+		exit(1);
+	}
+	sheaf_gp_urcu_fini(&own->gp);
+	free(own);
+}
+
+static void *own_alloc(void *ctx)
+{
+	return sheaf_cache_alloc(((struct own *)ctx)->cache, 0);
+}
+
+static void own_free(void *ctx, void *object)
+{
+	sheaf_cache_free(((struct own *)ctx)->cache, object);
+}
+
+static bool own_alloc_bulk(void *ctx, size_t n, void **objects)
+{
+	return sheaf_cache_alloc_bulk(((struct own *)ctx)->cache, 0, n, objects) == n;
+}
+
+static void own_free_bulk(void *ctx, size_t n, void **objects)
+{
+	sheaf_cache_free_bulk(((struct own *)ctx)->cache, n, objects);
+}
+
+static bool own_section_begin(void *ctx, struct bench_section *section, unsigned bound)
+{
+	section->sheaf = sheaf_cache_prefill(((struct own *)ctx)->cache, bound, 0);
+	return section->sheaf;
+}
+
+static void *own_section_alloc(void *ctx, struct bench_section *section)
+{
+	return sheaf_cache_alloc_from(((struct own *)ctx)->cache, section->sheaf);
+}
+
+static void own_section_end(void *ctx, struct bench_section *section)
+{
+	sheaf_cache_return(((struct own *)ctx)->cache, section->sheaf);
+}
+
+static SECTION_BEGIN_BULK(own_bulk_section_begin, own_alloc_bulk) static SECTION_ALLOC_BULK(
+	own_bulk_section_alloc) static SECTION_END_BULK(own_bulk_section_end, own_free_bulk)
+
+	static void own_retire(void *ctx, void *object)
+{
+	sheaf_cache_free_rcu(((struct own *)ctx)->cache, object);
+}
+
+static void own_read_lock(void *ctx)
+{
+	sheaf_gp_read_lock(&((struct own *)ctx)->gp.gp);
+}
+
+static void own_read_unlock(void *ctx)
+{
+	sheaf_gp_read_unlock(&((struct own *)ctx)->gp.gp);
+}
+
+static void own_settle(void *ctx)
+{
+	(void)sheaf_cache_barrier(((struct own *)ctx)->cache);
+}
+
+void own_cache_trips(struct sheaf_cache *cache, struct bench_trips *trips)
+{
+	struct sheaf_cache_stats stats;
+
+	sheaf_cache_stats(cache, &stats);
+	trips->barn_alloc = stats.barn_alloc_trips;
+	trips->barn_free = stats.barn_free_trips;
+	trips->barn_failed = stats.barn_failed;
+	trips->backend_alloc = stats.backend_alloc_trips;
+	trips->backend_free = stats.backend_free_trips;
+	trips->held_slots = stats.held_slots;
+	trips->held_barns = stats.held_barns;
+	trips->in_flight = stats.in_flight;
+	trips->capacity = stats.capacity;
+}
+
+static void own_trips(void *ctx, struct bench_trips *trips)
+{
+	own_cache_trips(((struct own *)ctx)->cache, trips);
+}
+
+static const struct object_ops own_objects = {
+	.setup = own_setup,
+	.teardown = own_teardown,
+	.enter = own_enter,
+	.leave = own_leave,
+	.alloc = own_alloc,
+	.free = own_free,
+	.alloc_bulk = own_alloc_bulk,
+	.free_bulk = own_free_bulk,
+	.section_begin = own_section_begin,
+	.section_alloc = own_section_alloc,
+	.section_end = own_section_end,
+	.retire = own_retire,
+	.read_lock = own_read_lock,
+	.read_unlock = own_read_unlock,
+	.settle = own_settle,
+	.trips = own_trips,
+};
+
+static const struct object_ops own_bulk_objects = {
+	.setup = own_setup,
+	.teardown = own_teardown,
+	.enter = own_enter,
+	.leave = own_leave,
+	.alloc = own_alloc,
+	.free = own_free,
+	.alloc_bulk = own_alloc_bulk,
+	.free_bulk = own_free_bulk,
+	.section_begin = own_bulk_section_begin,
+	.section_alloc = own_bulk_section_alloc,
+	.section_end = own_bulk_section_end,
+	.trips = own_trips,
+};
+
+static void own_version(char *text, size_t bytes)
+{
+	snprintf(text, bytes, "%s", SHEAF_VERSION);
+}
+
+const struct bench_peer peer_sheaf = {
+	.object = &own_objects,
+	.points = &tree_sheaf,
+	.ranges = &tree_sheaf,
+	.version = own_version,
+};
+
+const struct bench_peer peer_sheaf_bulk = {
+	.object = &own_bulk_objects,
+	.version = own_version,
+};

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/* A table per way to run a scenario, as soon as it is done. */
+#include "bench.h"
+
+#include <string.h>
+
+static void table_trips(const struct result *result)
+{
+	static const char *const names[] = {"barn_alloc", "barn_free", "backend_alloc",
+					    "backend_free"};
+	static const char *const levels[] = {"held_slots", "held_barns", "in_flight"};
+	char name[40];
+	size_t i;
+
+	printf("    trips per operation:");
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const double *value;
+
+		snprintf(name, sizeof(name), "trips.%s", names[i]);
+		value = result_metric(result, name);
+		printf(" %s %.5f", names[i], value ? *value : 0.0);
+	}
+	printf("\n    objects held:");
+	for (i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
+		const double *value;
+
+		snprintf(name, sizeof(name), "trips.%s", levels[i]);
+		value = result_metric(result, name);
+		printf(" %s %.0f", levels[i], value ? *value : 0.0);
+	}
+	printf("\n");
+}
+
+void table_config(const struct config *config, const struct results *results)
+{
+	const struct result *result;
+	char params[160];
+
+	config_print(config, params, sizeof(params));
+	printf("\n%s: %s\n  %s; ns per %s\n", config->scenario->name, params,
+	       config->scenario->what, config->scenario->op);
+	printf("  %-21s %9s %9s %9s %7s %9s %9s\n", "", "median", "min", "max", "ratio", "cpu ns",
+	       "peak MiB");
+	for (result = results->first; result; result = result->next) {
+		const double *bytes = result_metric(result, "bytes_entry");
+		const double *side = result_metric(result, "side_ns_op");
+
+		if (result->config != config)
+			continue;
+		printf("  %-21s %9.2f %9.2f %9.2f ", result->competitor->name, result->ns_op.median,
+		       result->ns_op.min, result->ns_op.max);
+		if (result->ratio > 0)
+			printf("%7.2f ", result->ratio);
+		else
+			printf("%7s ", "-");
+		printf("%9.2f %9.1f", result->cpu_op.median, (double)result->peak_kib / 1024.0);
+		if (bytes)
+			printf("  %.1f bytes/entry", *bytes);
+		if (side)
+			printf("  beside: %.1f ns", *side);
+		printf("\n");
+	}
+	for (result = results->first; result; result = result->next)
+		if (result->config == config && result_metric(result, "trips.capacity") &&
+		    strcmp(result->competitor->name, "libsheaf") == 0)
+			table_trips(result);
+	fflush(stdout);
+}

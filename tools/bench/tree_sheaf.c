@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/* Our own tree, with a node cache of its own over the slab backend. */
+#include "peers_in.h"
+
+#include <sheaf/tree.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu.h>
+
+struct own_tree {
+	struct sheaf_tree *tree;
+	struct sheaf_cache *nodes;
+	struct sheaf_gp_urcu gp;
+};
+
+static void *own_tree_setup(const struct bench_env *env)
+{
+	struct own_tree *own = calloc(1, sizeof(*own));
+	struct sheaf_tree_attr attr = {.size = sizeof(attr)};
+	int err;
+
+	(void)env;
+	if (!own)
+		return NULL;
+	err = sheaf_gp_urcu_init(&own->gp, &rcu_flavor, NULL);
+	if (!err)
+		err = sheaf_tree_nodes_create(&own->nodes, &own->gp.gp);
+	attr.gp = &own->gp.gp;
+	attr.nodes = own->nodes;
+	if (!err)
+		err = sheaf_tree_create(&own->tree, &attr);
+	if (err) {
+		fprintf(stderr, "libsheaf: tree: %s\n", strerror(-err));
+		return NULL;
+	}
+	return own;
+}
+
+static void own_tree_teardown(void *ctx)
+{
+	struct own_tree *own = ctx;
+	const char *wrong = sheaf_tree_check(own->tree);
+	int err;
+
+	if (wrong) {
+		fprintf(stderr, "libsheaf: tree: %s\n", wrong);
+		exit(1);
+	}
+	sheaf_tree_destroy(own->tree);
+	err = sheaf_cache_destroy(own->nodes, NULL);
+	if (err) {
+		fprintf(stderr, "libsheaf: node cache: %s\n", strerror(-err));
+		exit(1);
+	}
+	sheaf_gp_urcu_fini(&own->gp);
+	free(own);
+}
+
+static void own_tree_enter(void *ctx)
+{
+	(void)ctx;
+	rcu_register_thread();
+}
+
+static void own_tree_leave(void *ctx)
+{
+	(void)ctx;
+	rcu_unregister_thread();
+}
+
+static void *own_tree_load(void *ctx, uint64_t key)
+{
+	return sheaf_tree_load(((struct own_tree *)ctx)->tree, key);
+}
+
+static bool own_tree_store(void *ctx, uint64_t first, uint64_t last, void *value)
+{
+	return sheaf_tree_store(((struct own_tree *)ctx)->tree, first, last, value) == 0;
+}
+
+static bool own_tree_erase(void *ctx, uint64_t key)
+{
+	return sheaf_tree_erase(((struct own_tree *)ctx)->tree, key, NULL) == 0;
+}
+
+static uint64_t own_tree_scan(void *ctx, uint64_t from, uint64_t n, uint64_t *sum)
+{
+	struct own_tree *own = ctx;
+	struct sheaf_tree_cursor cursor;
+	uint64_t seen = 0;
+	void *entry;
+
+	sheaf_gp_read_lock(&own->gp.gp);
+	sheaf_tree_cursor_init(&cursor, own->tree);
+	for (entry = sheaf_tree_find_rcu(&cursor, from); entry;
+	     entry = sheaf_tree_next_rcu(&cursor)) {
+		*sum += (uintptr_t)entry;
+		if (++seen == n)
+			break;
+	}
+	sheaf_gp_read_unlock(&own->gp.gp);
+	return seen;
+}
+
+static uint64_t own_tree_map(void *ctx, uint64_t top, uint64_t size, void *value)
+{
+	struct sheaf_tree *tree = ((struct own_tree *)ctx)->tree;
+	uint64_t at = 0;
+
+	sheaf_tree_lock(tree);
+	if (sheaf_tree_highest_gap_locked(tree, 1, top - 1, size, 0, &at) ||
+	    sheaf_tree_store_locked(tree, NULL, at, at + size - 1, value))
+		at = 0;
+	sheaf_tree_unlock(tree);
+	return at;
+}
+
+static void own_tree_clear(void *ctx)
+{
+	sheaf_tree_clear(((struct own_tree *)ctx)->tree);
+}
+
+static void own_tree_trips(void *ctx, struct bench_trips *trips)
+{
+	own_cache_trips(((struct own_tree *)ctx)->nodes, trips);
+}
+
+const struct tree_ops tree_sheaf = {
+	.setup = own_tree_setup,
+	.teardown = own_tree_teardown,
+	.enter = own_tree_enter,
+	.leave = own_tree_leave,
+	.load = own_tree_load,
+	.store = own_tree_store,
+	.erase = own_tree_erase,
+	.scan = own_tree_scan,
+	.map = own_tree_map,
+	.clear = own_tree_clear,
+	.trips = own_tree_trips,
+};
