@@ -69,6 +69,12 @@ static void begin_with(unsigned full, unsigned empty)
 	}
 }
 
+static void occupy_cells(struct sheaf *sheaf)
+{
+	for (unsigned i = 0; i < SHEAF_BARN_CELLS; i++)
+		barn.full.cells[i].sheaf = barn.empty.cells[i].sheaf = sheaf;
+}
+
 static void drop(void *arg, struct sheaf *sheaf)
 {
 	(void)arg;
@@ -90,6 +96,26 @@ static const char *end(void)
 		if (where[i] != -2)
 			return "a sheaf is lost";
 	return sheaf_barn_fini(&barn) ? "a count is wrong" : NULL;
+}
+
+static const char *end_chained(void)
+{
+	occupy_cells(NULL);
+	return end();
+}
+
+/* All cells look as if somebody were about to fill them: the chain is all there is. */
+static void begin_chained(void)
+{
+	static struct sheaf nobody;
+
+	sheaf_barn_init(&barn, 0, 100, 100);
+	occupy_cells(&nobody);
+	errors = 0;
+	for (known = 0; known < 3; known++) {
+		where[known] = -1;
+		sheaf_barn_keep(&barn, sheaf_make(known, false));
+	}
 }
 
 static void begin_one(void)
@@ -170,15 +196,18 @@ static const struct interleaving {
 	unsigned preemptions;
 	void (*begin)(void);
 	void (*run)(unsigned me);
+	const char *(*end)(void);
 } interleavings[] = {
-	{"take, keep: one", 2, 2, 2, begin_one, run_take_and_keep},
-	{"take, keep: two", 2, 2, 2, begin_two, run_take_and_keep},
-	{"take, keep: three threads", 3, 1, 2, begin_two, run_take_and_keep},
-	{"trades", 2, 2, 2, begin_two, run_trades},
-	{"trades: three threads", 3, 1, 2, begin_two, run_trades},
-	{"fresh", 2, 2, 2, begin_two, run_fresh},
-	{"chain", 2, 2, 2, begin_chain, run_fresh},
-	{"chain: three threads", 3, 1, 2, begin_chain, run_fresh},
+	{"take, keep: one", 2, 2, 2, begin_one, run_take_and_keep, end},
+	{"take, keep: two", 2, 2, 2, begin_two, run_take_and_keep, end},
+	{"take, keep: three threads", 3, 1, 2, begin_two, run_take_and_keep, end},
+	{"trades", 2, 2, 2, begin_two, run_trades, end},
+	{"trades: three threads", 3, 1, 2, begin_two, run_trades, end},
+	{"fresh", 2, 2, 2, begin_two, run_fresh, end},
+	{"chain", 2, 2, 2, begin_chain, run_fresh, end},
+	{"chain only", 2, 2, 2, begin_chained, run_fresh, end_chained},
+	{"chain only: three threads", 3, 1, 2, begin_chained, run_fresh, end_chained},
+	{"chain: three threads", 3, 1, 2, begin_chain, run_fresh, end},
 };
 
 #define INTERLEAVINGS (sizeof(interleavings) / sizeof(interleavings[0]))
@@ -190,7 +219,7 @@ START_TEST(each_sheaf_in_one_place)
 		.threads = i->threads,
 		.begin = i->begin,
 		.run = i->run,
-		.end = end,
+		.end = i->end,
 		.preemptions = i->preemptions + test_full(),
 		.runs = test_rounds(10000),
 	};

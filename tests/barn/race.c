@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define HAND 4
+#define HAND_MOST 60
 #define OBJECTS_MOST 600
 #define THREADS_MOST 4
 #define BARN UINT32_C(0)
@@ -30,31 +30,46 @@ static const struct variant {
 	unsigned sheaves;
 	unsigned objects;
 	uint32_t limit;
+	/* Sheaves in one hand at most. With as many as there are, the barn runs empty. */
+	unsigned hand;
 	/* Sheaves are freed when taken, and new ones given. */
 	bool fresh;
 	bool signals;
+	/* All cells look as if somebody were about to fill them: the chain is all there is. */
+	bool chained;
 } variants[] = {
-	{.name = "few sheaves", .threads = 2, .sheaves = 3, .objects = 4, .limit = 2},
-	{.name = "more threads", .threads = 4, .sheaves = 10, .objects = 20, .limit = 4},
-	{.name = "no limit", .threads = 4, .sheaves = 10, .objects = 20, .limit = 100},
-	{.name = "chain", .threads = 4, .sheaves = 180, .objects = 400, .limit = 1000},
+	{.name = "few sheaves", .threads = 2, .sheaves = 3, .objects = 4, .limit = 2, .hand = 4},
+	{.name = "more threads", .threads = 4, .sheaves = 10, .objects = 20, .limit = 4, .hand = 4},
+	{.name = "no limit", .threads = 4, .sheaves = 10, .objects = 20, .limit = 100, .hand = 4},
+	{.name = "chain", .threads = 4, .sheaves = 180, .objects = 400, .limit = 1000, .hand = 60},
 	{.name = "freed sheaves",
 	 .threads = 4,
 	 .sheaves = 8,
 	 .objects = 16,
 	 .limit = 8,
+	 .hand = 4,
 	 .fresh = true},
 	{.name = "freed, chain",
 	 .threads = 4,
 	 .sheaves = 180,
 	 .objects = 400,
 	 .limit = 1000,
+	 .hand = 60,
 	 .fresh = true},
+	{.name = "chain only",
+	 .threads = 3,
+	 .sheaves = 12,
+	 .objects = 24,
+	 .limit = 100,
+	 .hand = 4,
+	 .fresh = true,
+	 .chained = true},
 	{.name = "signals",
 	 .threads = 3,
 	 .sheaves = 12,
 	 .objects = 24,
 	 .limit = 100,
+	 .hand = 4,
 	 .signals = true},
 };
 
@@ -78,7 +93,9 @@ struct worker {
 	unsigned in_hand;
 	unsigned errors;
 	unsigned got;
-	struct sheaf *hand[HAND + 2];
+	/* Ebb and flow: takes more than it gives, or the other way round. */
+	bool flow;
+	struct sheaf *hand[HAND_MOST + 2];
 };
 
 static struct sheaf_barn barn;
@@ -199,7 +216,11 @@ static void work_once(struct worker *w)
 {
 	uint64_t what = test_below(&w->state, 10);
 
-	if (!w->in_hand || (w->in_hand < HAND && what < 3))
+	if (w->in_hand < 2)
+		w->flow = true;
+	else if (w->in_hand >= variant->hand || !test_below(&w->state, 200))
+		w->flow = false;
+	if (!w->in_hand || (w->in_hand < variant->hand && what < (w->flow ? 4 : 2)))
 		take_one(w);
 	else if (what < 5)
 		give_one(w);
@@ -263,11 +284,22 @@ static void *work_interrupted(void *arg)
 	return NULL;
 }
 
+static void occupy_cells(struct sheaf_barn_side *side, struct sheaf *sheaf)
+{
+	for (unsigned i = 0; i < SHEAF_BARN_CELLS; i++)
+		side->cells[i].sheaf = sheaf;
+}
+
 static void begin(void)
 {
+	static struct sheaf nobody;
 	unsigned next = 0;
 
 	sheaf_barn_init(&barn, 0, variant->limit, variant->limit);
+	if (variant->chained) {
+		occupy_cells(&barn.full, &nobody);
+		occupy_cells(&barn.empty, &nobody);
+	}
 	for (unsigned i = 0; i < variant->sheaves; i++) {
 		struct sheaf *sheaf = sheaf_make(2 + i % 3, BARN);
 
@@ -276,7 +308,7 @@ static void begin(void)
 				objects[next++] = (struct object){0};
 		sheaf_barn_keep(&barn, sheaf);
 	}
-	ck_assert(sheaf_barn_check(&barn));
+	ck_assert(variant->chained || sheaf_barn_check(&barn));
 	ck_assert_uint_gt(next, 0);
 	for (unsigned i = next; i < OBJECTS_MOST; i++)
 		objects[i].owner = UINT32_MAX;
@@ -319,6 +351,10 @@ START_TEST(nothing_lost_nothing_doubled)
 		got += workers[i].got;
 	}
 	ck_assert_uint_gt(got, 0);
+	if (variant->chained) {
+		occupy_cells(&barn.full, NULL);
+		occupy_cells(&barn.empty, NULL);
+	}
 	ck_assert(sheaf_barn_check(&barn));
 	sheaf_barn_stats(&barn, &stats);
 	ck_assert_uint_eq(stats.full.held + stats.empty.held, variant->sheaves);

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <urcu-defer.h>
 #include <urcu.h>
 
 /* Bytes of an object before the head: what a pattern may write. */
