@@ -144,22 +144,35 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 	return sheaf;
 }
 
-static __attribute__((noinline)) void *overused(struct sheaf_cache *cache, const struct sheaf *sheaf,
-						 const void *caller)
+static void overused(struct sheaf_cache *cache, const struct sheaf *sheaf, const void *caller)
 {
 	if (!cache->overuse)
 		fatal("cache %s: more than the %u objects of a strict prefilled sheaf used, at %p",
 		      cache->name, sheaf->stamp, caller);
 	cache->overuse(cache->overuse_arg, cache, sheaf->stamp, caller);
-	return NULL;
+}
+
+/* Out of line, so that what is lent without strictness has no call on its way. */
+static __attribute__((noinline)) void *alloc_from_slow(struct sheaf_cache *cache, struct sheaf *sheaf,
+						     const void *caller)
+{
+	void *object;
+
+	if (sheaf->size <= lent_floor(sheaf)) {
+		overused(cache, sheaf, caller);
+		return NULL;
+	}
+	object = sheaf_pop(sheaf);
+	object_out(cache, object);
+	return object;
 }
 
 void *sheaf_cache_alloc_from(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
 	void *object;
 
-	if (unlikely(sheaf->mark & MARK_STRICT) && sheaf->size <= lent_floor(sheaf))
-		return overused(cache, sheaf, __builtin_return_address(0));
+	if (unlikely(sheaf->mark & MARK_STRICT))
+		return alloc_from_slow(cache, sheaf, __builtin_return_address(0));
 	object = sheaf_pop(sheaf);
 	if (likely(object))
 		object_out(cache, object);

@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 FAST = ["sheaf_cache_alloc", "sheaf_cache_free", "sheaf_cache_free_rcu", "sheaf_cache_alloc_from"]
-SLOW = re.compile(r"^(\w+_slow|overused|fatal)(\.\w+)*(@plt)?$")
+SLOW = re.compile(r"^(\w+_slow|fatal)(\.\w+)*(@plt)?$")
 FUNCTION = re.compile(r"^[0-9a-f]+ <([^>]+)>:$")
 # "    5c41:<tab>lock cmpxchg %rsi,(%rdi)" and "... jmp 5e10 <alloc_slow+0x4>"
 INSTRUCTION = re.compile(r"^\s*[0-9a-f]+:\t(.*)$")
@@ -93,7 +93,7 @@ def self_test():
     clean = ["mov    0x8(%rdx),%rcx", "movl   $0x0,(%rdx)", "je     1010 <F+0x10>",
              "jmp    5e10 <alloc_slow>", "ret", "xchg   %ax,%ax", "nopw   0x0(%rax,%rax,1)",
              "call   42c0 <fatal>", "jmp    6000 <retire_slow.part.0>",
-             "jmp    4300 <F.cold>", "notrack jmp 6100 <overused.constprop.0>"]
+             "jmp    4300 <F.cold>", "notrack jmp 6100 <alloc_from_slow.constprop.0>"]
     planted = ["lock xadd %eax,(%rdx)", "xchg   %eax,(%rdx)", "mfence", "lfence", "sfence",
                "lock incl 0x4(%rdi)", "call   4100 <malloc@plt>", "call   5e10 <alloc_slow>",
                "jmp    4200 <sheaf_barn_take_full>", "call   *0x10(%rax)", "jmp    *%rax",
