@@ -304,6 +304,9 @@ START_TEST(scheduler_finds_what_it_is_for)
 	schedule.seed = 1;
 	result = schedule_run(&schedule);
 	ck_assert_str_eq(result.error, "lost");
+	/* A checker of leaks would report the threads that are stuck. */
+	if (test_slow())
+		return;
 	schedule.seed = 0;
 	schedule.run = run_dead_end;
 	result = schedule_run(&schedule);

@@ -361,6 +361,18 @@ START_TEST(check_sees_damage)
 	barn.full.chain_objects = 1;
 	ck_assert(!sheaf_barn_check(&barn));
 	barn.full.chain_objects = 0;
+	set_limits(SHEAVES, SHEAVES);
+	while (in_hand)
+		step_give(hand[in_hand - 1], false);
+	compare();
+	sheaf = barn.empty.chain;
+	sheaf->size = 1;
+	ck_assert(!sheaf_barn_check(&barn));
+	sheaf->size = 0;
+	barn.empty.chain = sheaf->link;
+	ck_assert(!sheaf_barn_check(&barn));
+	barn.empty.chain = sheaf;
+	compare();
 }
 END_TEST
 

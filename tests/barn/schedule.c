@@ -268,6 +268,8 @@ static void *party_main(void *arg)
 
 	for (;;) {
 		wait_for_baton(me);
+		if (!me->fn)
+			return NULL;
 		self = me;
 		me->result = me->fn(me->arg);
 		me->state = IDLE;
@@ -275,7 +277,6 @@ static void *party_main(void *arg)
 		switch_over(true);
 		self = NULL;
 	}
-	return NULL;
 }
 
 static void *run_case(void *arg)
@@ -286,19 +287,28 @@ static void *run_case(void *arg)
 
 static void parties_make(void)
 {
-	pthread_attr_t attr;
-
 	s.parties = calloc(PARTIES, sizeof(*s.parties));
 	sem_init(&s.main, 0, 0);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	for (unsigned i = 0; i < PARTIES; i++) {
 		s.parties[i].me = i;
 		sem_init(&s.parties[i].baton, 0, 0);
-		if (pthread_create(&s.parties[i].thread, &attr, party_main, &s.parties[i]))
+		if (pthread_create(&s.parties[i].thread, NULL, party_main, &s.parties[i]))
 			abort();
 	}
-	pthread_attr_destroy(&attr);
+}
+
+/* Those of a run that got stuck wait for ever; they are left alone. */
+static void parties_end(void)
+{
+	for (unsigned i = 0; !s.stuck && i < PARTIES; i++) {
+		s.parties[i].fn = NULL;
+		sem_post(&s.parties[i].baton);
+		pthread_join(s.parties[i].thread, NULL);
+		sem_destroy(&s.parties[i].baton);
+	}
+	if (!s.stuck)
+		free(s.parties);
+	s.parties = NULL;
 }
 
 void schedule_refuse_threads(bool refuse)
@@ -386,8 +396,7 @@ struct schedule_result schedule_run(const struct schedule *schedule)
 	CPU_ZERO(&one);
 	CPU_SET(sched_getcpu(), &one);
 	sched_setaffinity(0, sizeof(one), &one);
-	if (!s.parties)
-		parties_make();
+	parties_make();
 	do {
 		result.error = run_once();
 		result.runs++;
@@ -395,8 +404,7 @@ struct schedule_result schedule_run(const struct schedule *schedule)
 			break;
 		result.complete = !schedule->seed && !backtrack();
 	} while (!result.complete && result.runs < schedule->runs);
-	if (s.stuck)
-		s.parties = NULL;
+	parties_end();
 	sched_setaffinity(0, sizeof(before), &before);
 	return result;
 }
