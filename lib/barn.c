@@ -127,9 +127,14 @@ static bool cell_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
 
 static void side_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
 {
-	/* Counted before it can be taken, so that the count is never below what is held. */
-	fetch_add_relaxed(&side->gives, 1);
-	raise_u32(&side->peak, (uint32_t)side_count(side));
+	/* Counted before it can be taken, so that the count is never below what is held. For
+	 * the peak, what this give made it less all takes until now: side_count() of two
+	 * moments could be far above what there ever was. */
+	uint64_t gives = fetch_add_relaxed(&side->gives, 1) + 1;
+	int64_t held = (int64_t)(gives - load_relaxed(&side->takes));
+
+	if (held > 0)
+		raise_u32(&side->peak, (uint32_t)held);
 	if (!cell_put(side, sheaf))
 		chain_push(side, sheaf, sheaf);
 }
