@@ -76,9 +76,8 @@ static const struct variant {
 #define VARIANTS (sizeof(variants) / sizeof(variants[0]))
 
 /* An owner's stamp in front of each sheaf. */
-struct tagged {
-	uint32_t owner;
-	_Alignas(16) struct sheaf sheaf[];
+struct tag {
+	_Alignas(16) uint32_t owner;
 };
 
 struct object {
@@ -104,17 +103,17 @@ static struct object objects[OBJECTS_MOST];
 static struct worker workers[THREADS_MOST];
 static __thread struct worker *interrupted;
 
-static struct tagged *tag_of(struct sheaf *sheaf)
+static struct tag *tag_of(struct sheaf *sheaf)
 {
-	return (struct tagged *)((char *)sheaf - offsetof(struct tagged, sheaf));
+	return (struct tag *)sheaf - 1;
 }
 
 static struct sheaf *sheaf_make(uint32_t capacity, uint32_t owner)
 {
-	struct tagged *tagged = malloc(sizeof(*tagged) + sheaf_bytes(capacity));
+	struct tag *tag = malloc(sizeof(*tag) + sheaf_bytes(capacity));
 
-	tagged->owner = owner;
-	return sheaf_init(tagged->sheaf, capacity);
+	tag->owner = owner;
+	return sheaf_init(tag + 1, capacity);
 }
 
 /* Changes the owner of a sheaf and of what is in it; returns what was wrong. */

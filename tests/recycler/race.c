@@ -401,7 +401,9 @@ int main(void)
 
 	tcase_add_test(tc, each_sheaf_once_and_in_order);
 	tcase_add_loop_test(tc, no_reader_sees_reuse, 0, 2);
-	tcase_add_test(tc, the_same_catches_a_hasty_source);
+	/* It reads freed memory when a writer's stock overflows: ASan catches it first. */
+	if (!test_asan())
+		tcase_add_test(tc, the_same_catches_a_hasty_source);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
