@@ -50,6 +50,16 @@
  *  G6  A take may return NULL while sheaves are on their way: arriving, or in the hands of
  *      a taker who rearranges the chain. Never while the barn is at rest and not empty.
  *
+ * fork() copies the barn with whatever others are doing to it; nobody is kept out. In the
+ * child, barn_fork_child() makes I1 to I4 hold again, before anything else is done there:
+ *  G7  Every sheaf that was in a cell is filled. Who put an arriving one there has done with
+ *      it but for the bit. Who was taking a leaving one has not given it to anybody as
+ *      long as the cell has it: the store of NULL comes first. So it is in this place only.
+ *  G8  Every sheaf in the chain stays there: both its changes are one read-modify-write.
+ *  G9  What is neither in a cell nor in the chain was in the hands of a thread that has
+ *      vanished, and counts as taken: its own sheaf during a put or a take, or what it
+ *      was moving from the chain to the cells.
+ *
  * Stale reads are harmless: `filled` is only a hint which bit or cell to try;
  * gives - takes is compared with a limit that is soft.
  */
@@ -57,6 +67,7 @@
 
 #include "base/atomic.h"
 #include "base/compiler.h"
+#include "barn_fork.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -315,6 +326,36 @@ size_t sheaf_barn_drain(struct sheaf_barn *barn, sheaf_barn_drain_fn *fn, void *
 	size_t n = side_drain(&barn->full, fn, arg);
 
 	return n + side_drain(&barn->empty, fn, arg);
+}
+
+/* takes only grows: gives counts each put before it is in, takes each take after it is out. */
+static void side_fork_child(struct sheaf_barn_side *side)
+{
+	const struct sheaf *sheaf;
+	uint64_t held = 0, filled = 0, chained = 0;
+	unsigned i;
+
+	for (i = 0; i < SHEAF_BARN_CELLS; i++) {
+		sheaf = side->cells[i].sheaf;
+		store_relaxed(&side->cells[i].objects, sheaf ? sheaf->size : 0);
+		if (!sheaf)
+			continue;
+		filled |= bit_of(i);
+		held++;
+	}
+	for (sheaf = side->chain; sheaf; sheaf = sheaf->link) {
+		chained += sheaf->size;
+		held++;
+	}
+	store_relaxed(&side->filled, filled);
+	store_relaxed(&side->chain_objects, chained);
+	store_relaxed(&side->takes, side->gives - held);
+}
+
+void barn_fork_child(struct sheaf_barn *barn)
+{
+	side_fork_child(&barn->full);
+	side_fork_child(&barn->empty);
 }
 
 static void side_stats(const struct sheaf_barn_side *side, struct sheaf_barn_side_stats *stats)

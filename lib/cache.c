@@ -2,22 +2,27 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /* Making, ending and counting a cache; its map is in cache_state.h. */
+#define _GNU_SOURCE
 #include "cache_state.h"
 
 #include "base/attr.h"
 #include "base/memory.h"
+#include "base/module.h"
 #include "base/topology.h"
 
 #include <errno.h>
 #include <sheaf/slab.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 #define CAPACITY_MAX 65536
 #define OBJECT_MAX (UINT32_C(1) << 30)
 #define BARN_LIMIT 32
-#define RCU_SOFT_LIMIT 65536
 #define SLAB_OBJECT_MAX 65536
 #define SLAB_ALIGN_MAX 4096
+#define MAPPED_BYTES 4096
 
 struct sheaf *sheaf_new(uint32_t capacity)
 {
@@ -28,7 +33,25 @@ struct sheaf *sheaf_new(uint32_t capacity)
 
 void sheaf_delete(struct sheaf *sheaf)
 {
-	memory_free(sheaf);
+	if (unlikely(sheaf->mark & MARK_MAPPED))
+		munmap(sheaf, MAPPED_BYTES);
+	else
+		memory_free(sheaf);
+}
+
+struct sheaf *sheaf_map(void)
+{
+	int saved = errno;
+	void *mem = mmap(NULL, MAPPED_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
+	struct sheaf *sheaf;
+
+	errno = saved;
+	if (mem == MAP_FAILED)
+		return NULL;
+	sheaf = sheaf_init(mem, (uint32_t)((MAPPED_BYTES - sheaf_bytes(0)) / sizeof(void *)));
+	sheaf->mark = MARK_MAPPED;
+	return sheaf;
 }
 
 size_t backend_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
@@ -39,6 +62,8 @@ size_t backend_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **o
 
 	fetch_add_relaxed(&cache->backend_alloc_trips, 1);
 	fetch_add_relaxed(&cache->backend_allocated, got);
+	if (cache->ctor && got)
+		cache->ctor(cache->ctor_arg, got, objects);
 	objects_in(cache, got, objects);
 	return got;
 }
@@ -66,14 +91,18 @@ void sheaf_dispose(struct sheaf_cache *cache, struct sheaf *sheaf)
 		sheaf_delete(sheaf);
 }
 
-/* Small objects share few cache lines with a sheaf's array; large ones should not pile up. */
-static uint32_t default_capacity(size_t object_size)
+/*
+ * So many bytes of objects, in whole cache lines: half a line of header, then arrays of 4, 12, 20
+ * ... Slots of CPUs are few, so they may hold more than slots of threads.
+ */
+static uint32_t default_capacity(size_t object_size, bool cpu_slots)
 {
-	if (object_size <= 256)
-		return 60;
-	if (object_size <= 1024)
-		return 28;
-	return object_size <= 8192 ? 12 : 4;
+	size_t n = (cpu_slots ? 65536 : 32768) / object_size;
+	uint32_t most = cpu_slots ? 252 : 60;
+
+	if (n > most)
+		return most;
+	return n < 12 ? 4 : ((uint32_t)(n - 4) & ~7u) + 4;
 }
 
 static uint32_t default_limit(uint32_t limit)
@@ -88,6 +117,8 @@ static bool attr_valid(const struct sheaf_cache_attr *a)
 	if (!a->object_size || a->object_size > OBJECT_MAX || a->capacity > CAPACITY_MAX)
 		return false;
 	if (a->object_align & (a->object_align - 1))
+		return false;
+	if (a->slots > SHEAF_SLOTS_CPU || a->ripe_by > SHEAF_RIPE_BY_DRIVER)
 		return false;
 	if (a->nodes > TOPOLOGY_NODES_MAX || (a->backend.ops && !a->backend.ops->free_bulk) ||
 	    (a->backend.ops && !a->backend.ops->alloc_bulk))
@@ -119,50 +150,91 @@ static int choose_backend(struct sheaf_backend *backend, const struct sheaf_cach
 	return err;
 }
 
-static void nodes_init(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
+static void barns_init(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 {
-	struct sheaf_recycler_attr recycler_attr = {.size = sizeof(recycler_attr)};
 	uint32_t i;
 
-	if (a->rcu_soft_limit != UINT64_MAX)
-		recycler_attr.soft_limit = a->rcu_soft_limit ? a->rcu_soft_limit : RCU_SOFT_LIMIT;
-	for (i = 0; i < cache->nodes; i++) {
+	for (i = 0; i < cache->nodes; i++)
 		sheaf_barn_init(&cache->node[i].barn, (int)i, default_limit(a->barn_full),
 				default_limit(a->barn_empty));
-		if (cache->gp)
-			sheaf_recycler_init(&cache->node[i].recycler, cache->gp, &recycler_attr);
+}
+
+/* What kind of slots, and why: the attribute, else the environment, else what there is. */
+static bool choose_cpu_slots(const struct sheaf_cache_attr *a, const char **why)
+{
+	const char *asked = secure_getenv("SHEAF_SLOTS");
+
+	if (a->slots == SHEAF_SLOTS_THREAD) {
+		*why = "the attribute asks for slots per thread";
+		return false;
 	}
+	if (!a->slots && asked && !strcmp(asked, "thread")) {
+		*why = "SHEAF_SLOTS asks for slots per thread";
+		return false;
+	}
+	return rseq_ready(why);
 }
 
 static void cache_delete(struct sheaf_cache *cache)
 {
+	uint32_t i;
+
+	slots_delete(cache);
+	for (i = 0; i < cache->nodes; i++)
+		if (cache->node[i].notes)
+			notes_delete(&cache->node[i]);
+	pthread_mutex_destroy(&cache->remote_lock);
+	pthread_mutex_destroy(&cache->phase_lock);
 	memory_free(cache->node);
 	memory_free(cache);
+}
+
+/* Slots, their capacity, and notes; false if there is no memory. */
+static bool cache_parts(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
+{
+	uint32_t i;
+
+	if (!module_pin() || (choose_cpu_slots(a, &cache->slots_why) && !cpu_slots_make(cache)))
+		return false;
+	cache->capacity =
+		a->capacity ? a->capacity : default_capacity(a->object_size, cache->cpus.n);
+	for (i = 0; cache->gp && i < cache->nodes; i++)
+		if (!notes_make(&cache->node[i]))
+			return false;
+	return true;
 }
 
 /* Memory and attributes of a cache, without backend and number; NULL if there is no memory. */
 static struct sheaf_cache *cache_new(const struct sheaf_cache_attr *a)
 {
 	struct sheaf_cache *cache = memory_zalloc(CACHE_LINE, sizeof(*cache));
+	/* Always: the first time it reads files, which is not for signal handlers. */
+	unsigned system_nodes = topology_nodes();
 
 	if (!cache)
 		return NULL;
-	cache->nodes = a->nodes ? a->nodes : topology_nodes();
+	cache->nodes = a->nodes ? a->nodes : system_nodes;
 	cache->node = memory_zalloc(CACHE_LINE, cache->nodes * sizeof(*cache->node));
 	if (!cache->node) {
 		memory_free(cache);
 		return NULL;
 	}
 	cache->object_size = a->object_size;
-	cache->capacity = a->capacity ? a->capacity : default_capacity(a->object_size);
 	cache->gp = a->gp;
 	cache->current_node = a->current_node ? a->current_node : topology_current_node;
 	cache->node_arg = a->node_arg;
 	cache->overuse = a->overuse;
 	cache->overuse_arg = a->overuse_arg;
+	cache->ctor = a->ctor;
+	cache->ctor_arg = a->ctor_arg;
 	snprintf(cache->name, sizeof(cache->name), "%s", a->name ? a->name : "sheaf");
 	pthread_mutex_init(&cache->remote_lock, NULL);
-	nodes_init(cache, a);
+	pthread_mutex_init(&cache->phase_lock, NULL);
+	barns_init(cache, a);
+	if (!cache_parts(cache, a)) {
+		cache_delete(cache);
+		return NULL;
+	}
 	return cache;
 }
 
@@ -177,15 +249,23 @@ int sheaf_cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr
 	c = cache_new(&a);
 	if (!c)
 		return -ENOMEM;
-	err = choose_backend(&c->backend, &a);
+	err = cache_ripe_init(c, &a);
 	if (err) {
 		cache_delete(c);
 		return err;
 	}
-	id = registry_add(c);
+	err = choose_backend(&c->backend, &a);
+	if (err) {
+		cache_ripe_end(c);
+		cache_delete(c);
+		return err;
+	}
+	err = cache_fork_init();
+	id = err ? -1 : registry_add(c);
 	if (id < 0) {
 		if (!a.backend.ops && c->backend.ops->destroy)
 			c->backend.ops->destroy(c->backend.ctx);
+		cache_ripe_end(c);
 		cache_delete(c);
 		return -ENOMEM;
 	}
@@ -194,32 +274,57 @@ int sheaf_cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr
 	return 0;
 }
 
+/* Loans and what was asked and used, from the buckets. */
+static void stats_of_loans(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
+{
+	unsigned i;
+
+	stats->held_lent = load_relaxed(&cache->lent_objects);
+	stats->prefills_oversize = load_relaxed(&cache->prefills_oversize);
+	stats->prefills = 0 - load_relaxed(&cache->refills);
+	for (i = 0; i < SHEAF_CACHE_PREFILLS; i++) {
+		stats->prefill_asked[i] = load_relaxed(&cache->prefill_asked[i]);
+		stats->prefill_used[i] = load_relaxed(&cache->prefill_used[i]);
+		stats->prefills += stats->prefill_asked[i];
+	}
+}
+
+/* Sheaves that are lent now; exact when the cache is at rest. */
+static uint64_t loans_out(const struct sheaf_cache *cache, const struct sheaf_cache_stats *stats)
+{
+	uint64_t out = stats->prefills + cache->refills;
+	unsigned i;
+
+	for (i = 0; i < SHEAF_CACHE_PREFILLS; i++)
+		out -= stats->prefill_used[i];
+	return out;
+}
+
 int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live)
 {
-	int err = sheaf_cache_barrier(cache);
-	struct slot *slot;
+	int err = cache_barrier(cache);
+	struct sheaf_cache_stats stats;
 	size_t out;
 
 	if (live)
 		*live = 0;
 	if (err)
 		return err;
+	/* Else they may have something in their hands. */
+	cache_ripe_end(cache);
 	sheaf_cache_shrink(cache);
 	out = cache->backend_allocated - cache->backend_freed;
 	if (live)
 		*live = out;
-	if (out || cache->lent_sheaves)
+	stats_of_loans(cache, &stats);
+	if (out || loans_out(cache, &stats)) {
+		cache_ripe_again(cache);
 		return -EBUSY;
+	}
 
 	registry_remove(cache);
-	while ((slot = cache->slots) != NULL) {
-		cache->slots = slot->next;
-		pthread_mutex_destroy(&slot->lock);
-		memory_free(slot);
-	}
 	if (cache->backend.ops->destroy)
 		cache->backend.ops->destroy(cache->backend.ctx);
-	pthread_mutex_destroy(&cache->remote_lock);
 	cache_delete(cache);
 	return 0;
 }
@@ -232,22 +337,30 @@ void sheaf_cache_set_barn_limits(struct sheaf_cache *cache, uint32_t full, uint3
 		sheaf_barn_set_limits(&cache->node[i].barn, full, empty);
 }
 
+static void add_trips(struct sheaf_cache_stats *stats, const struct slot_trips *trips)
+{
+	stats->barn_alloc_trips += load_relaxed(&trips->barn_alloc);
+	stats->barn_free_trips += load_relaxed(&trips->barn_free);
+	stats->barn_failed += load_relaxed(&trips->barn_failed);
+}
+
 static void stats_of_slots(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
 {
 	struct slot *slot;
+	uint32_t i;
 
 	pthread_mutex_lock(&cache->remote_lock);
-	slots_stop(cache);
-	for (slot = cache->stopped; slot; slot = slot->next) {
-		slot_seize(slot);
-		stats->slots++;
-		stats->barn_alloc_trips += slot->trips.barn_alloc;
-		stats->barn_free_trips += slot->trips.barn_free;
-		stats->barn_failed += slot->trips.barn_failed;
-		stats->held_slots += slot->main->size + slot->spare->size + slot->rcu->size;
-		slot_unseize(slot);
-	}
+	slots_stop(cache, PART_RCU | PART_ALLOC);
+	stats->held_slots = slots_count(cache);
 	slots_go(cache);
+	add_trips(stats, &cache->trips);
+	for (i = 0; i < cache->cpus.n; i++)
+		add_trips(stats, &cache->cpus.slots[i].trips);
+	stats->slots = cache->cpus.n;
+	for (slot = load_acquire(&cache->slots); slot; slot = slot->next) {
+		add_trips(stats, &slot->trips);
+		stats->slots++;
+	}
 	stats->orphans = registry_orphans(cache);
 	pthread_mutex_unlock(&cache->remote_lock);
 }
@@ -274,8 +387,6 @@ static void stats_of_nodes(struct sheaf_cache *cache, struct sheaf_cache_stats *
 
 void sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
 {
-	unsigned i;
-
 	*stats = (struct sheaf_cache_stats){
 		.object_size = cache->object_size,
 		.capacity = cache->capacity,
@@ -284,35 +395,54 @@ void sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stat
 		.backend_free_trips = load_relaxed(&cache->backend_free_trips),
 		.backend_allocated = load_relaxed(&cache->backend_allocated),
 		.backend_freed = load_relaxed(&cache->backend_freed),
-		.held_lent = load_relaxed(&cache->lent_objects),
-		.prefills = load_relaxed(&cache->prefills),
-		.prefills_oversize = load_relaxed(&cache->prefills_oversize),
 		.bypassed = load_relaxed(&cache->bypassed),
 		.abandoned = load_relaxed(&cache->abandoned),
+		.aged = load_relaxed(&cache->aged),
+		.surplus = load_relaxed(&cache->surplus),
+		.gave_way = load_relaxed(&cache->gave_way),
+		.throttled = load_relaxed(&cache->throttled),
+		.spilled = spilled_objects(cache),
+		.spills = load_relaxed(&cache->spills),
+		.aborts = load_relaxed(&cache->aborts),
+		.cpu_slots = cache->cpus.n != 0,
 	};
-	for (i = 0; i < SHEAF_CACHE_PREFILLS; i++) {
-		stats->prefill_asked[i] = load_relaxed(&cache->prefill_asked[i]);
-		stats->prefill_used[i] = load_relaxed(&cache->prefill_used[i]);
-	}
+	stats_of_loans(cache, stats);
 	stats_of_slots(cache, stats);
 	stats_of_nodes(cache, stats);
 }
 
-bool sheaf_cache_check(struct sheaf_cache *cache)
+unsigned sheaf_cache_slots(const struct sheaf_cache *cache, const char **why)
+{
+	if (why)
+		*why = cache->slots_why;
+	return cache->cpus.n ? SHEAF_SLOTS_CPU : SHEAF_SLOTS_THREAD;
+}
+
+static bool check_at_rest(struct sheaf_cache *cache)
 {
 	struct sheaf_cache_stats stats;
-	const struct slot *slot;
 	uint32_t i;
 
-	for (slot = cache->slots; slot; slot = slot->next)
-		if (slot->busy || (slot->transit & 1) || !sheaf_check(slot->main) ||
-		    !sheaf_check(slot->spare) || !sheaf_check(slot->rcu))
-			return false;
+	if (!slots_check(cache))
+		return false;
 	for (i = 0; i < cache->nodes; i++)
-		if (!sheaf_barn_check(&cache->node[i].barn) ||
+		if (cache->node[i].transit[0] || cache->node[i].transit[1] ||
+		    !sheaf_barn_check(&cache->node[i].barn) ||
 		    (cache->gp && !sheaf_recycler_check(&cache->node[i].recycler)))
 			return false;
 	sheaf_cache_stats(cache, &stats);
-	return stats.held_slots + stats.held_barns + stats.in_flight + stats.abandoned <=
+	return stats.held_slots + stats.held_barns + stats.in_flight + stats.abandoned +
+		       stats.spilled <=
 	       stats.backend_allocated - stats.backend_freed;
+}
+
+bool sheaf_cache_check(struct sheaf_cache *cache)
+{
+	bool right;
+
+	/* The source's thread is one of its users. */
+	cache_ripe_end(cache);
+	right = check_at_rest(cache);
+	cache_ripe_again(cache);
+	return right;
 }

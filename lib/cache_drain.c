@@ -9,44 +9,6 @@
  */
 #include "cache_state.h"
 
-static void list_add(struct sheaf **list, struct sheaf *sheaf)
-{
-	sheaf->link = *list;
-	*list = sheaf;
-}
-
-/* Takes one part of a slot; the place is empty afterwards. Inside. */
-static void part_take(struct sheaf **part, struct sheaf **list)
-{
-	if (sheaf_is_none(*part))
-		return;
-	list_add(list, *part);
-	*part = &sheaf_none;
-}
-
-static void slot_collect(struct slot *slot, unsigned parts, struct sheaf **list)
-{
-	if (parts & PART_RCU)
-		part_take(&slot->rcu, list);
-	if (parts & PART_ALLOC) {
-		part_take(&slot->main, list);
-		part_take(&slot->spare, list);
-	}
-}
-
-struct sheaf *slots_collect(struct sheaf_cache *cache, unsigned parts)
-{
-	struct sheaf *list = NULL;
-	struct slot *slot;
-
-	for (slot = cache->stopped; slot; slot = slot->next) {
-		slot_seize(slot);
-		slot_collect(slot, parts, &list);
-		slot_unseize(slot);
-	}
-	return list;
-}
-
 /* Objects to the backend, the sheaf's memory to the system. */
 static size_t discard(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
@@ -88,50 +50,53 @@ size_t sheaf_cache_shrink(struct sheaf_cache *cache)
 	struct sheaf *list, *ripe;
 	uint32_t i;
 
-	pthread_mutex_lock(&cache->remote_lock);
-	slots_stop(cache);
 	if (cache->gp)
-		cache_seal_all(cache);
+		cache_seal_all(cache, false);
+	for (i = 0; i < cache->nodes; i++)
+		cache_unspill_slow(cache, &cache->node[i], false);
+	/* First: what a callback frees goes into slots. */
+	while ((ripe = cache_drain_ripe(cache)) != NULL)
+		count.objects += discard(cache, ripe);
+	pthread_mutex_lock(&cache->remote_lock);
+	slots_stop(cache, PART_ALLOC);
 	list = slots_collect(cache, PART_ALLOC);
 	slots_go(cache);
 	pthread_mutex_unlock(&cache->remote_lock);
 
-	count.objects = discard_list(cache, list);
+	count.objects += discard_list(cache, list);
 	for (i = 0; i < cache->nodes; i++)
 		sheaf_barn_drain(&cache->node[i].barn, discard_from_barn, &count);
-	while ((ripe = cache_take_ripe(cache, cache->node)) != NULL)
-		count.objects += discard(cache, ripe);
 	return count.objects;
+}
+
+/* Below the slot: to the barn, else flushed. */
+static void give_below(struct sheaf_cache *cache, struct sheaf *sheaf)
+{
+	if (!sheaf)
+		return;
+	if (!sheaf_empty(sheaf) && sheaf_barn_give_full(&cache_node(cache)->barn, sheaf) == 0)
+		return;
+	sheaf_flush(cache, sheaf);
+	sheaf_dispose(cache, sheaf);
 }
 
 void sheaf_cache_flush(struct sheaf_cache *cache)
 {
-	struct slot *slot = slot_get(cache, true);
-	enum slot_way way = slot_hold(slot, false);
 	struct cache_node *node = cache_node(cache);
-	struct sheaf *list = NULL, *rcu = NULL, *next;
+	struct slot_io io = {0};
+	uint64_t *transit;
 
-	if (way == SLOT_ROUND)
-		return;
-	slot_collect(slot, PART_ALLOC, &list);
-	slot_collect(slot, PART_RCU, &rcu);
-	if (rcu)
-		store_relaxed(&slot->transit, slot->transit + 1);
-	slot_release(slot, way);
+	cache_unspill(cache);
+	give_below(cache, cache_take_spare(cache, false));
+	slot_do(cache, SLOT_SWAP, false, &io);
+	give_below(cache, cache_take_spare(cache, false));
 
-	if (rcu) {
-		if (sheaf_empty(rcu))
-			sheaf_dispose(cache, rcu);
+	transit = transit_begin(cache, node);
+	if (slot_do(cache, SLOT_INSTALL_RCU, false, &io) == SLOT_DID && io.sheaf) {
+		if (sheaf_empty(io.sheaf))
+			sheaf_dispose(cache, io.sheaf);
 		else
-			cache_seal(cache, node, rcu);
-		/* release: partner load in wait_transit() */
-		store_release(&slot->transit, slot->transit + 1);
+			cache_seal(cache, node, io.sheaf);
 	}
-	for (; list; list = next) {
-		next = list->link;
-		if (!sheaf_empty(list) && sheaf_barn_give_full(&node->barn, list) == 0)
-			continue;
-		sheaf_flush(cache, list);
-		sheaf_dispose(cache, list);
-	}
+	transit_end(transit);
 }

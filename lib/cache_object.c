@@ -4,17 +4,21 @@
 /*
  * Allocation and free.
  *
- * Read slot_fill() and slot_make_room() first: they are the two trips down, and the only
- * places where sheaves move between slot and barn.
- *
  *	alloc:  main -> spare -> barn (my empty for a full) -> ripe sheaf -> backend
  *	free:   main -> spare -> barn (my full for an empty) -> flush a sheaf to the backend
  *
+ * Read cache_get() and cache_put() first: they are the two trips down. A slot is worked on by
+ * single operations (slot.h), each at once or not at all; between them a sheaf on its way is
+ * in the hands of the thread, and nobody else sees it. A trip takes the spare out, trades
+ * it below, and installs what it got as spare.
+ *
  * Guarantees:
- *  G1  Inside a slot nothing blocks, frees memory or calls the backend: what has to be
- *      flushed or freed leaves the slot first, in the hands of the thread.
- *  G2  After a time out of the slot everything is decided again: another thread on a remote
- *      errand may have emptied it.
+ *  G1  No operation on a slot blocks, frees memory or calls the backend: what has to be
+ *      flushed or freed is in the hands of the thread.
+ *  G2  Between two operations on a slot everything may have changed: the thread may be on
+ *      another CPU, other threads of this one may have been here, a remote party may
+ *      have emptied the slot. So a spare that was taken out is looked at again, and what
+ *      cannot be installed any more goes below.
  *  G3  A bulk operation that comes to the backend goes there once with all that is left,
  *      and does not come back to the sheaves.
  *  G4  No path loses an object: what has no place in slot or barn goes to the backend, and
@@ -24,121 +28,69 @@
 
 #include "base/memory.h"
 
+/* In a row, without an object between them. */
+#define SWAPS_MOST 3
+
 /* Sheaves count in 32 bits. */
 static uint32_t clamp_u32(size_t n)
 {
 	return n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
 }
 
-static void slot_swap(struct slot *slot)
+struct sheaf *cache_take_spare(struct sheaf_cache *cache, bool nowait)
 {
-	struct sheaf *main = slot->main;
+	struct slot_io io = {0};
 
-	slot->main = slot->spare;
-	slot->spare = main;
+	return slot_do(cache, SLOT_INSTALL, nowait, &io) == SLOT_DID ? io.sheaf : NULL;
 }
 
 /*
- * Makes main non-empty from spare, barn or recycler. Inside. An emptied main stays as
- * spare; the spare it pushes out is empty and pays for the trade. *over is an empty sheaf
- * that even the barn has no room for; it is disposed of outside.
+ * From main, then spare. Unmet: the slot has no more, or others of this CPU change main and spare
+ * as often as we do.
  */
-static bool slot_fill(struct sheaf_cache *cache, struct slot *slot, struct sheaf **over)
+static enum slot_did slot_get(struct sheaf_cache *cache, bool nowait, size_t n, void **objects,
+			      size_t *done)
 {
-	struct cache_node *node;
-	struct sheaf *full;
+	unsigned swaps = 0;
 
-	if (!sheaf_empty(slot->main))
-		return true;
-	if (!sheaf_empty(slot->spare)) {
-		slot_swap(slot);
-		return true;
-	}
-	node = cache_node(cache);
-	slot_count(&slot->trips.barn_alloc);
-	if (sheaf_is_none(slot->spare)) {
-		full = sheaf_barn_take_full(&node->barn);
-	} else {
-		full = sheaf_barn_trade_empty(&node->barn, slot->spare);
-		if (full)
-			slot->spare = &sheaf_none;
-	}
-	if (!full) {
-		slot_count(&slot->trips.barn_failed);
-		full = cache_take_ripe(cache, node);
-	}
-	if (!full)
-		return false;
-	if (!sheaf_is_none(slot->spare) && sheaf_barn_give_empty(&node->barn, slot->spare)) {
-		slot->spare->link = *over;
-		*over = slot->spare;
-	}
-	slot->spare = slot->main;
-	slot->main = full;
-	return true;
-}
+	for (;;) {
+		struct slot_io io = {.n = clamp_u32(n - *done), .objects = objects + *done};
+		enum slot_did did = slot_do(cache, SLOT_POP_MANY, nowait, &io);
 
-/* Disposes of what slot_fill() left over. Freeing memory may take a lock of malloc's. */
-static void dispose_over(struct sheaf_cache *cache, struct sheaf *over, bool nowait)
-{
-	while (unlikely(over)) {
-		struct sheaf *next = over->link;
-
-		if (nowait)
-			sheaf_barn_keep(&cache_node(cache)->barn, over);
-		else
-			sheaf_dispose(cache, over);
-		over = next;
-	}
-}
-
-/*
- * Makes room in main from spare or barn, or with *fresh, an empty sheaf that the caller
- * brings. Inside. False: come back with a fresh sheaf. *victim, if asked for, is then a
- * full one that has no place below and should be flushed.
- */
-static bool slot_make_room(struct sheaf_cache *cache, struct slot *slot, struct sheaf **fresh,
-			   struct sheaf **victim)
-{
-	struct cache_node *node;
-	struct sheaf *empty;
-
-	if (!sheaf_full(slot->main))
-		return true;
-	if (!sheaf_full(slot->spare)) {
-		slot_swap(slot);
-		return true;
-	}
-	node = cache_node(cache);
-	if (*fresh) {
-		if (!sheaf_is_none(slot->spare) && sheaf_barn_give_full(&node->barn, slot->spare)) {
-			if (!victim)
-				return false;
-			*victim = slot->spare;
+		if (did == SLOT_DID) {
+			*done += io.n;
+			swaps = 0;
+		} else if (did == SLOT_UNMET && swaps++ < SWAPS_MOST) {
+			did = slot_do(cache, SLOT_SWAP_FILLED, nowait, &io);
 		}
-		empty = *fresh;
-		*fresh = NULL;
-	} else {
-		slot_count(&slot->trips.barn_free);
-		empty = sheaf_is_none(slot->spare) ?
-				sheaf_barn_take_empty(&node->barn) :
-				sheaf_barn_trade_full(&node->barn, slot->spare);
+		if (did != SLOT_DID || *done == n)
+			return did;
 	}
-	if (empty) {
-		slot->spare = slot->main;
-		slot->main = empty;
-		return true;
+}
+
+enum slot_did cache_slot_put(struct sheaf_cache *cache, bool nowait, size_t n, void *const *objects,
+			     size_t *done)
+{
+	unsigned swaps = 0;
+
+	for (;;) {
+		struct slot_io io = {.n = clamp_u32(n - *done),
+				     .objects = (void **)objects + *done};
+		enum slot_did did = slot_do(cache, SLOT_PUSH_MANY, nowait, &io);
+
+		if (did == SLOT_DID) {
+			*done += io.n;
+			swaps = 0;
+		} else if (did == SLOT_UNMET && swaps++ < SWAPS_MOST) {
+			did = slot_do(cache, SLOT_SWAP_ROOMY, nowait, &io);
+		}
+		if (did != SLOT_DID || *done == n)
+			return did;
 	}
-	slot_count(&slot->trips.barn_failed);
-	if (victim && !sheaf_is_none(slot->spare) && !sheaf_barn_has_room(&node->barn)) {
-		*victim = slot->spare;
-		slot->spare = &sheaf_none;
-	}
-	return false;
 }
 
 /* Round the slot: what barn and recycler have. Returns how many came. */
-static size_t get_round(struct sheaf_cache *cache, size_t n, void **objects)
+static size_t get_round(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
 {
 	struct cache_node *node = cache_node(cache);
 	size_t done = 0;
@@ -148,7 +100,7 @@ static size_t get_round(struct sheaf_cache *cache, size_t n, void **objects)
 		struct sheaf *sheaf = sheaf_barn_take_full(&node->barn);
 
 		if (!sheaf)
-			sheaf = cache_take_ripe(cache, node);
+			sheaf = cache_take_ripe(cache, node, flags);
 		if (!sheaf)
 			break;
 		done += sheaf_pop_many(sheaf, clamp_u32(n - done), objects + done);
@@ -157,15 +109,26 @@ static size_t get_round(struct sheaf_cache *cache, size_t n, void **objects)
 	return done;
 }
 
-/* Round the slot: what the barn has empty sheaves and room for. Returns how many went. */
+struct sheaf *barn_take_roomy(struct sheaf_barn *barn)
+{
+	struct sheaf *sheaf = sheaf_barn_take_full(barn);
+
+	if (sheaf && !sheaf_full(sheaf))
+		return sheaf;
+	if (sheaf)
+		sheaf_barn_keep(barn, sheaf);
+	return sheaf_barn_has_room(barn) ? sheaf_barn_take_empty(barn) : NULL;
+}
+
+/* Round the slot: what the barn has room for. Returns how many went. */
 static size_t put_round(struct sheaf_cache *cache, size_t n, void *const *objects)
 {
 	struct cache_node *node = cache_node(cache);
 	size_t done = 0;
 
 	fetch_add_relaxed(&cache->bypassed, 1);
-	while (done < n && sheaf_barn_has_room(&node->barn)) {
-		struct sheaf *sheaf = sheaf_barn_take_empty(&node->barn);
+	while (done < n) {
+		struct sheaf *sheaf = barn_take_roomy(&node->barn);
 
 		if (!sheaf)
 			break;
@@ -176,113 +139,204 @@ static size_t put_round(struct sheaf_cache *cache, size_t n, void *const *object
 }
 
 /*
- * Slot, barn and recycler are empty: a whole sheaf from the backend. The empty sheaf for it
- * comes out of the slot, or is made.
+ * A sheaf with objects from barn or recycler, in the caller's hands. *empty, if any, pays for a
+ * trade and is NULL then.
  */
-static void *get_backend(struct sheaf_cache *cache, struct slot *slot, unsigned flags)
+static struct sheaf *take_filled(struct sheaf_cache *cache, unsigned flags, struct sheaf **empty)
 {
-	bool nowait = flags & SHEAF_NOWAIT;
-	enum slot_way way = slot_hold(slot, nowait);
-	struct sheaf *sheaf = NULL;
-	void *object = NULL;
+	struct cache_node *node = cache_node(cache);
+	struct slot_trips *trips = slot_trips(cache);
+	struct sheaf *sheaf;
 
-	if (way != SLOT_ROUND && sheaf_empty(slot->spare) && !sheaf_is_none(slot->spare)) {
-		sheaf = slot->spare;
-		slot->spare = &sheaf_none;
-	} else if (way != SLOT_ROUND && sheaf_empty(slot->main) && !sheaf_is_none(slot->main)) {
-		sheaf = slot->main;
-		slot->main = &sheaf_none;
+	fetch_add_relaxed(&trips->barn_alloc, 1);
+	if (*empty) {
+		sheaf = sheaf_barn_trade_empty(&node->barn, *empty);
+		if (sheaf)
+			*empty = NULL;
+	} else {
+		sheaf = sheaf_barn_take_full(&node->barn);
 	}
-	slot_release(slot, way);
-	if (!sheaf && !nowait)
+	if (sheaf)
+		return sheaf;
+	fetch_add_relaxed(&trips->barn_failed, 1);
+	sheaf = cache_take_ripe(cache, node, flags);
+	return sheaf || (flags & SHEAF_NOWAIT) ? sheaf : cache_wait_ripe(cache, node);
+}
+
+/* Into the slot what was fetched for it. Main is empty as a rule: the next ones come from here. */
+static void put_filled(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
+{
+	struct slot_io io = {0};
+
+	cache_put_sheaf(cache, sheaf, nowait);
+	slot_do(cache, SLOT_SWAP_FILLED, nowait, &io);
+}
+
+/* One object, and a sheaf for the slot if *empty or memory is there to hold it. */
+static size_t get_backend_one(struct sheaf_cache *cache, unsigned flags, struct sheaf **empty,
+			      void **object)
+{
+	struct sheaf *sheaf = *empty;
+
+	*empty = NULL;
+	if (!sheaf && !(flags & SHEAF_NOWAIT))
 		sheaf = sheaf_new(cache->capacity);
 	if (!sheaf)
-		return backend_get(cache, flags, 1, &object) ? object : NULL;
+		return backend_get(cache, flags, 1, object);
 	sheaf->size = (uint32_t)backend_get(cache, flags, sheaf->capacity, sheaf->objects);
-	object = sheaf_pop(sheaf);
-	cache_put_sheaf(cache, sheaf, nowait);
-	return object;
+	*object = sheaf_pop(sheaf);
+	put_filled(cache, sheaf, flags & SHEAF_NOWAIT);
+	return *object != NULL;
+}
+
+size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
+{
+	bool nowait = flags & SHEAF_NOWAIT;
+	struct sheaf *empty = NULL, *sheaf;
+	size_t done = 0;
+
+	if (!nowait)
+		cache_unspill(cache);
+	while (done < n) {
+		enum slot_did did = slot_get(cache, nowait, n, objects, &done);
+
+		if (did == SLOT_DID)
+			break;
+		if (did == SLOT_AWAY) {
+			done += get_round(cache, flags, n - done, objects + done);
+			break;
+		}
+		sheaf = empty ? NULL : cache_take_spare(cache, nowait);
+		if (sheaf && sheaf_empty(sheaf)) {
+			empty = sheaf;
+			sheaf = NULL;
+		}
+		if (!sheaf)
+			sheaf = take_filled(cache, flags, &empty);
+		if (!sheaf)
+			break;
+		done += sheaf_pop_many(sheaf, clamp_u32(n - done), objects + done);
+		if (sheaf_empty(sheaf) && !empty)
+			empty = sheaf;
+		else
+			put_filled(cache, sheaf, nowait);
+	}
+	if (done < n && !(flags & CACHE_LAYERS_ONLY))
+		done += n == 1 ? get_backend_one(cache, flags, &empty, objects)
+			       : backend_get(cache, flags, n - done, objects + done);
+	if (empty)
+		cache_put_sheaf(cache, empty, nowait);
+	return done;
 }
 
 static __attribute__((noinline)) void *alloc_slow(struct sheaf_cache *cache, unsigned flags)
 {
-	bool nowait = flags & SHEAF_NOWAIT;
-	struct slot *slot = slot_get(cache, nowait);
-	enum slot_way way = slot_hold(slot, nowait);
-	struct sheaf *over = NULL;
-	void *object = NULL;
+	void *object;
 
-	if (way == SLOT_ROUND) {
-		if (!get_round(cache, 1, &object) && !backend_get(cache, flags, 1, &object))
-			return NULL;
-	} else {
-		if (slot_fill(cache, slot, &over))
-			object = sheaf_pop(slot->main);
-		slot_release(slot, way);
-		dispose_over(cache, over, nowait);
-		if (!object)
-			object = get_backend(cache, slot, flags);
-	}
-	if (object)
-		object_out(cache, object);
+	if (!cache_get(cache, flags & SHEAF_NOWAIT, 1, &object))
+		return NULL;
+	object_out(cache, object);
 	return object;
 }
 
 void *sheaf_cache_alloc(struct sheaf_cache *cache, unsigned flags)
 {
-	struct slot *slot = slot_find(cache);
+	void *object;
 
-	if (likely(slot_enter(slot))) {
-		void *object = sheaf_pop(slot->main);
-
-		slot_leave(slot);
-		if (likely(object)) {
+	if (likely(cache->cpus.n)) {
+		if (likely(cpu_pop(&cache->cpus, &object) == SLOT_DID)) {
 			object_out(cache, object);
 			return object;
+		}
+	} else {
+		struct slot *slot = slot_find(cache);
+
+		if (likely(slot_enter(slot))) {
+			object = sheaf_pop(slot->held.main);
+			slot_leave(slot);
+			if (likely(object)) {
+				object_out(cache, object);
+				return object;
+			}
 		}
 	}
 	return alloc_slow(cache, flags);
 }
 
-/* The fast path of free did not do, or many are to be put. */
-void cache_put(struct sheaf_cache *cache, size_t n, void *const *objects)
+/*
+ * An empty sheaf in exchange for a full one, or for nothing (NULL). If the barn has none, it
+ * takes in the full one and a new one is made; if it has no room either, the full one
+ * is flushed for a single object. NULL: *full, if any, is still the caller's.
+ */
+static struct sheaf *take_empty(struct sheaf_cache *cache, struct sheaf **full, bool single)
 {
-	struct slot *slot = slot_get(cache, false);
-	struct sheaf *fresh = NULL;
+	struct cache_node *node = cache_node(cache);
+	struct slot_trips *trips = slot_trips(cache);
+	struct sheaf *empty, *was = *full;
+
+	fetch_add_relaxed(&trips->barn_free, 1);
+	empty = was ? sheaf_barn_trade_full(&node->barn, was) : sheaf_barn_take_empty(&node->barn);
+	if (empty) {
+		*full = NULL;
+		return empty;
+	}
+	fetch_add_relaxed(&trips->barn_failed, 1);
+	if (single || !was || sheaf_barn_has_room(&node->barn)) {
+		if (!was || sheaf_barn_has_room(&node->barn))
+			empty = sheaf_new(cache->capacity);
+		if (empty && was && sheaf_barn_give_full(&node->barn, was) == 0)
+			*full = was = NULL;
+		if (was && single) {
+			sheaf_flush(cache, was);
+			if (empty)
+				sheaf_dispose(cache, was);
+			else
+				empty = was;
+			*full = NULL;
+		}
+	}
+	return empty;
+}
+
+void cache_put_many(struct sheaf_cache *cache, size_t n, void *const *objects)
+{
+	struct slot_io io = {0};
 	size_t done = 0;
 
 	while (done < n) {
-		enum slot_way way = slot_hold(slot, false);
-		struct sheaf *victim = NULL;
+		enum slot_did did = cache_slot_put(cache, false, n, objects, &done);
+		struct sheaf *full, *roomy;
 
-		if (way == SLOT_ROUND) {
+		if (did == SLOT_DID)
+			break;
+		if (did == SLOT_AWAY) {
 			done += put_round(cache, n - done, objects + done);
 			break;
 		}
-		/* One object evicts a sheaf; many go to the backend themselves (G3). */
-		while (done < n && slot_make_room(cache, slot, &fresh, n == 1 ? &victim : NULL))
-			done += sheaf_push_many(slot->main, clamp_u32(n - done), objects + done);
-		slot_release(slot, way);
-		if (victim) {
-			sheaf_flush(cache, victim);
-			if (!fresh)
-				fresh = victim;
-			else
-				sheaf_dispose(cache, victim);
-		}
-		if (done == n)
+		full = cache_take_spare(cache, false);
+		roomy = full;
+		if (full && !sheaf_full(full))
+			full = NULL;
+		else
+			roomy = take_empty(cache, &full, n == 1);
+		if (full)
+			cache_put_sheaf(cache, full, false);
+		if (!roomy)
 			break;
-		if (!fresh && (n == 1 || sheaf_barn_has_room(&cache_node(cache)->barn)))
-			fresh = sheaf_new(cache->capacity);
-		else if (n > 1)
-			break;
-		if (!fresh)
-			break;
+		done += sheaf_push_many(roomy, clamp_u32(n - done), objects + done);
+		cache_put_sheaf(cache, roomy, false);
+		/* Main is full as a rule: the next ones go where there is room. */
+		slot_do(cache, SLOT_SWAP_ROOMY, false, &io);
 	}
 	if (done < n)
 		backend_put(cache, n - done, objects + done);
-	if (fresh)
-		sheaf_dispose(cache, fresh);
+}
+
+/* The fast path of free did not do, or many are to be put. */
+void cache_put(struct sheaf_cache *cache, size_t n, void *const *objects)
+{
+	cache_unspill(cache);
+	cache_put_many(cache, n, objects);
 }
 
 static __attribute__((noinline)) void free_slow(struct sheaf_cache *cache, void *object)
@@ -292,45 +346,29 @@ static __attribute__((noinline)) void free_slow(struct sheaf_cache *cache, void 
 
 void sheaf_cache_free(struct sheaf_cache *cache, void *object)
 {
-	struct slot *slot = slot_find(cache);
-
 	if (unlikely(!object))
 		return;
 	object_in(cache, object);
-	if (likely(slot_enter(slot))) {
-		bool pushed = sheaf_push(slot->main, object);
-
-		slot_leave(slot);
-		if (likely(pushed))
+	if (likely(cache->cpus.n)) {
+		if (likely(cpu_push(&cache->cpus, object) == SLOT_DID))
 			return;
+	} else {
+		struct slot *slot = slot_find(cache);
+
+		if (likely(slot_enter(slot))) {
+			bool pushed = slot_push(slot->held.main, object);
+
+			slot_leave(slot);
+			if (likely(pushed))
+				return;
+		}
 	}
 	free_slow(cache, object);
 }
 
-size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
-{
-	bool nowait = flags & SHEAF_NOWAIT;
-	struct slot *slot = slot_get(cache, nowait);
-	enum slot_way way = slot_hold(slot, nowait);
-	struct sheaf *over = NULL;
-	size_t done = 0;
-
-	if (way == SLOT_ROUND) {
-		done = get_round(cache, n, objects);
-	} else {
-		while (done < n && slot_fill(cache, slot, &over))
-			done += sheaf_pop_many(slot->main, clamp_u32(n - done), objects + done);
-		slot_release(slot, way);
-		dispose_over(cache, over, nowait);
-	}
-	if (done < n)
-		done += backend_get(cache, flags, n - done, objects + done);
-	return done;
-}
-
 size_t sheaf_cache_alloc_bulk(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
 {
-	size_t got = cache_get(cache, flags, n, objects);
+	size_t got = cache_get(cache, flags & SHEAF_NOWAIT, n, objects);
 
 	objects_out(cache, got, objects);
 	return got;
@@ -342,46 +380,27 @@ void sheaf_cache_free_bulk(struct sheaf_cache *cache, size_t n, void *const *obj
 	cache_put(cache, n, objects);
 }
 
-/* What slot_install() could not place comes back. Inside. */
-static struct sheaf *slot_install(struct slot *slot, struct sheaf *sheaf)
-{
-	struct sheaf *out;
-
-	if (!sheaf_empty(sheaf) && sheaf_empty(slot->main)) {
-		out = slot->main;
-		slot->main = sheaf;
-		sheaf = out;
-	} else if (!sheaf_empty(sheaf) && sheaf_empty(slot->spare)) {
-		out = slot->spare;
-		slot->spare = sheaf;
-		sheaf = out;
-	}
-	if (!sheaf_is_none(sheaf) && sheaf_is_none(slot->spare)) {
-		slot->spare = sheaf;
-		sheaf = &sheaf_none;
-	}
-	return sheaf_is_none(sheaf) ? NULL : sheaf;
-}
-
 void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 {
-	struct slot *slot = slot_get(cache, true);
-	enum slot_way way = slot_hold(slot, true);
+	struct sheaf_barn *barn = &cache_node(cache)->barn;
+	struct slot_io io = {.sheaf = sheaf};
+	enum slot_did did = slot_do(cache, SLOT_INSTALL_IF_EMPTY, nowait, &io);
 
-	if (way != SLOT_ROUND) {
-		sheaf = slot_install(slot, sheaf);
-		if (sheaf && !sheaf_empty(sheaf))
-			slot_count(&slot->trips.barn_free);
-		slot_release(slot, way);
-	}
+	/* The spare is not empty; main may be. */
+	if (did == SLOT_UNMET && !sheaf_empty(sheaf) &&
+	    slot_do(cache, SLOT_SWAP, nowait, &io) == SLOT_DID)
+		did = slot_do(cache, SLOT_INSTALL_IF_EMPTY, nowait, &io);
+	if (did == SLOT_DID)
+		sheaf = io.sheaf;
 	if (!sheaf)
 		return;
 	if (nowait) {
-		sheaf_barn_keep(&cache_node(cache)->barn, sheaf);
+		sheaf_barn_keep(barn, sheaf);
 		return;
 	}
 	if (!sheaf_empty(sheaf)) {
-		if (sheaf_barn_give_full(&cache_node(cache)->barn, sheaf) == 0)
+		fetch_add_relaxed(&slot_trips(cache)->barn_free, 1);
+		if (sheaf_barn_give_full(barn, sheaf) == 0)
 			return;
 		sheaf_flush(cache, sheaf);
 	}

@@ -11,7 +11,9 @@
  *	objects  |<---- floor ---->|<---- asked ---->|
  *	         0               floor              top
  *
- * The borrower owns the sheaf alone, so nothing here needs an order.
+ * The borrower owns the sheaf alone, so nothing here needs an order. Each loan and refill adds one
+ * to a bucket of what was asked, each return and refill one to a bucket of what was used: from
+ * these come the numbers of loans, and of those that are out.
  *
  * A lent sheaf comes from the slot (its spare), else from the barn, else from memory, and is
  * topped up by the bulk path. Above the capacity of the cache it is an oversize one, whose
@@ -24,8 +26,6 @@
 #include <errno.h>
 
 #define PREFILL_MAX (UINT32_C(1) << 20)
-
-enum { MARK_LENT = 1, MARK_STRICT = 2, MARK_OVERSIZE = 4 };
 
 static uint32_t lent_top(const struct sheaf *sheaf)
 {
@@ -56,22 +56,13 @@ static void count_bucket(uint64_t *buckets, uint64_t value)
 /* A private sheaf with room for n from slot, barn or memory, with whatever it holds. */
 static struct sheaf *take_base(struct sheaf_cache *cache, uint32_t n, bool nowait)
 {
-	struct slot *slot = slot_get(cache, nowait);
-	enum slot_way way = slot_hold(slot, nowait);
 	struct sheaf_barn *barn = &cache_node(cache)->barn;
-	struct sheaf *sheaf = NULL;
+	struct sheaf *sheaf = cache_take_spare(cache, nowait);
 
-	if (way != SLOT_ROUND) {
-		if (!sheaf_is_none(slot->spare)) {
-			sheaf = slot->spare;
-			slot->spare = &sheaf_none;
-		} else {
-			slot_count(&slot->trips.barn_alloc);
-		}
-		slot_release(slot, way);
-	}
-	if (!sheaf)
+	if (!sheaf) {
+		fetch_add_relaxed(&slot_trips(cache)->barn_alloc, 1);
 		sheaf = sheaf_barn_take_full(barn);
+	}
 	if (!sheaf)
 		sheaf = sheaf_barn_take_empty(barn);
 	if (sheaf && sheaf->capacity < n) {
@@ -97,7 +88,7 @@ static void take_in(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 {
 	bool oversize = sheaf->mark & MARK_OVERSIZE;
 
-	sheaf->mark = 0;
+	sheaf->mark &= MARK_MAPPED;
 	if (!oversize) {
 		cache_put_sheaf(cache, sheaf, nowait);
 		return;
@@ -119,7 +110,8 @@ static struct sheaf *borrow(struct sheaf_cache *cache, uint32_t n, unsigned flag
 		sheaf = nowait ? NULL : sheaf_new(n);
 	if (!sheaf)
 		return NULL;
-	sheaf->mark = oversize ? MARK_OVERSIZE : 0;
+	if (oversize)
+		sheaf->mark |= MARK_OVERSIZE;
 	if (!top_up(cache, sheaf, n, flags)) {
 		take_in(cache, sheaf, nowait);
 		return NULL;
@@ -135,9 +127,7 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 		return NULL;
 	sheaf->mark |= MARK_LENT | (flags & SHEAF_STRICT ? MARK_STRICT : 0);
 	lent_for(sheaf, n);
-	fetch_add_relaxed(&cache->lent_sheaves, 1);
 	fetch_add_relaxed(&cache->lent_objects, sheaf->size);
-	fetch_add_relaxed(&cache->prefills, 1);
 	if (sheaf->mark & MARK_OVERSIZE)
 		fetch_add_relaxed(&cache->prefills_oversize, 1);
 	count_bucket(cache->prefill_asked, n);
@@ -187,7 +177,7 @@ static int enlarge(struct sheaf **sheaf, uint32_t n)
 	if (!larger)
 		return -ENOMEM;
 	sheaf_move(larger, old, old->size);
-	larger->mark = old->mark | MARK_OVERSIZE;
+	larger->mark = (old->mark & ~MARK_MAPPED) | MARK_OVERSIZE;
 	larger->stamp = old->stamp;
 	larger->ticket = old->ticket;
 	sheaf_delete(old);
@@ -214,6 +204,7 @@ int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t
 	}
 	count_bucket(cache->prefill_used, top - size);
 	count_bucket(cache->prefill_asked, n);
+	fetch_add_relaxed(&cache->refills, 1);
 	lent_for(*sheaf, n);
 	/* Modulo 2^64: it may have become less. */
 	fetch_add_relaxed(&cache->lent_objects, (uint64_t)lent_top(*sheaf) - top);
@@ -227,7 +218,6 @@ void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
 	if (!(sheaf->mark & MARK_LENT))
 		fatal("cache %s: returned a sheaf that is not lent", cache->name);
 	count_bucket(cache->prefill_used, lent_top(sheaf) - sheaf->size);
-	fetch_sub_relaxed(&cache->lent_sheaves, 1);
 	fetch_sub_relaxed(&cache->lent_objects, lent_top(sheaf));
 	take_in(cache, sheaf, false);
 }

@@ -7,222 +7,306 @@
  *	free_rcu -> rcu sheaf of the slot -> sealed when full -> recycler of the node
  *
  * A sealed sheaf leaves the slot before it is given: taking a ticket may start the
- * source's driver, which has no place inside a slot. In between it is in nobody's list;
- * the slot's `transit` is odd then.
+ * source's driver, which has no place inside a slot. In between it is in nobody's list, and
+ * is counted in transit[].
  *
  * Guarantees:
  *  G1  An object is handed out again only after its ticket, which is taken after the object
  *      was pushed: it sits in a sealed sheaf, and sealing comes before the ticket.
- *  G2  A barrier misses nothing that was retired before it began: every slot is taken over,
- *      never peeked at, so what is in an rcu sheaf is sealed; a sheaf that had left is
- *      seen by its odd transit, which the owner set inside, and waited for; what another
- *      barrier took out of slots has been given when remote_lock is free again.
+ *  G2  A barrier misses nothing that was retired before it began: every slot with an rcu
+ *      sheaf is taken over, nobody looks into the sheaf without that, so what is in it is
+ *      sealed (slot.h says why a slot without one may be passed over, so that a barrier
+ *      costs a load per slot and a take-over of those used since the last one); and a
+ *      sheaf that had left is waited for. transit_begin() comes before the operation that takes the sheaf out. So
+ *      if the barrier's take-over finds it gone, it sees the count: in program order
+ *      before what the fence (C2) or the way out of a thread's slot (S3) made visible. It sees
+ *      each of the two counts at zero once, after the take-over; the sheaf's giver went
+ *      from zero only after transit_end() (release to acquire), when the recycler had it.
+ *      New sheaves count in the other phase meanwhile, so that the wait ends; one waits
+ *      at a time (phase_lock), else two could keep turning the phase for each other.
  *  G3  Retiring never fails. Without memory for a sheaf it empties one; see no_sheaf().
  */
 #include "cache_state.h"
 
 #include "base/report.h"
+#include "base/wait.h"
 
-#include <sched.h>
-
-void cache_seal(struct sheaf_cache *cache, struct cache_node *node, struct sheaf *sheaf)
+uint64_t *transit_begin(struct sheaf_cache *cache, struct cache_node *node)
 {
-	sheaf->node = (uint16_t)(node - cache->node);
-	(void)sheaf_recycler_give(&node->recycler, sheaf);
+	uint64_t *transit = &node->transit[load_relaxed(&cache->phase)];
+
+	fetch_add_relaxed(transit, 1);
+	return transit;
+}
+
+void transit_end(uint64_t *transit)
+{
+	/* release: G2, partner load in wait_transit() */
+	fetch_sub_release(transit, 1);
 }
 
 /*
  * The rcu sheaf is full or missing, and there is no memory for an empty one. Empty one of
  * our own; the objects in it are free and go to the backend. NULL if there is none.
  */
-static struct sheaf *empty_one(struct sheaf_cache *cache, struct slot *slot)
+static struct sheaf *empty_one(struct sheaf_cache *cache)
 {
 	struct cache_node *node = cache_node(cache);
-	enum slot_way way = slot_hold(slot, false);
-	struct sheaf *sheaf = NULL;
+	struct sheaf *sheaf = cache_take_spare(cache, false);
+	struct slot_io io = {0};
 
-	if (way != SLOT_ROUND) {
-		if (!sheaf_is_none(slot->spare)) {
-			sheaf = slot->spare;
-			slot->spare = &sheaf_none;
-		} else if (!sheaf_is_none(slot->main)) {
-			sheaf = slot->main;
-			slot->main = &sheaf_none;
-		}
-		slot_release(slot, way);
+	if (!sheaf) {
+		slot_do(cache, SLOT_SWAP, false, &io);
+		sheaf = cache_take_spare(cache, false);
 	}
 	if (!sheaf)
 		sheaf = sheaf_barn_take_full(&node->barn);
 	if (!sheaf)
-		sheaf = cache_take_ripe(cache, node);
+		sheaf = cache_take_ripe(cache, node, 0);
 	if (sheaf)
 		sheaf_flush(cache, sheaf);
 	return sheaf;
 }
 
+/* Without a sheaf, but through the callback. */
+static void put_one_ripe(struct sheaf_cache *cache, void *object)
+{
+	_Alignas(struct sheaf) unsigned char memory[sizeof(struct sheaf) + sizeof(void *)];
+	struct sheaf *sheaf = sheaf_init(memory, 1);
+
+	sheaf_push(sheaf, object);
+	cache_call_ripe(cache, sheaf);
+	objects_in(cache, sheaf->size, sheaf->objects);
+	sheaf_flush(cache, sheaf);
+}
+
 /* No sheaf at all to put the object in. */
 static void no_sheaf(struct sheaf_cache *cache, void *object)
 {
-	if (!sheaf_gp_read_ongoing(cache->gp) &&
+	if (!cache_inside_ripe() && !sheaf_gp_read_ongoing(cache->gp) &&
 	    sheaf_gp_wait(cache->gp, sheaf_gp_ticket(cache->gp)) == 0) {
-		object_in(cache, object);
-		backend_put(cache, 1, &object);
+		put_one_ripe(cache, object);
 		return;
 	}
 	fetch_add_relaxed(&cache->abandoned, 1);
 }
 
-/* Round the slot: a sheaf of its own for one object. */
-static bool retire_round(struct sheaf_cache *cache, struct sheaf **fresh, void *object)
+struct sheaf *cache_fresh_sheaf(struct sheaf_cache *cache)
 {
-	fetch_add_relaxed(&cache->bypassed, 1);
-	if (!*fresh)
-		return false;
-	sheaf_push(*fresh, object);
-	cache_seal(cache, cache_node(cache), *fresh);
-	*fresh = NULL;
-	return true;
+	struct sheaf *fresh = sheaf_barn_take_empty(&cache_node(cache)->barn);
+
+	return fresh ? fresh : sheaf_new(cache->capacity);
 }
 
 /*
- * Push, with an empty sheaf in exchange for a full one. *sealed leaves the slot then, and
- * transit is odd until retire_slow() has given it. Inside.
+ * The rcu sheaf is full: exchange it for one that has the object in it, and give it to the
+ * recycler. Round the slot, or if another one came first, that one goes there by itself.
  */
-static bool retire_inside(struct slot *slot, struct sheaf **fresh, void *object,
-			  struct sheaf **sealed)
+static void retire_in(struct sheaf_cache *cache, struct sheaf *fresh, void *object)
 {
-	if (sheaf_push(slot->rcu, object))
-		return true;
-	if (!*fresh)
-		return false;
-	if (!sheaf_is_none(slot->rcu)) {
-		*sealed = slot->rcu;
-		store_relaxed(&slot->transit, slot->transit + 1);
-	}
+	/* Where the sheaf is sealed counts, not where it is given. */
+	struct cache_node *node = cache_node(cache);
+	uint64_t *transit = transit_begin(cache, node);
+	struct slot_io io = {.sheaf = fresh};
+
+	sheaf_push(fresh, object);
 	/* The empty sheaf came from the barn, or was looked for there. */
-	slot_count(&slot->trips.barn_free);
-	slot->rcu = *fresh;
-	*fresh = NULL;
-	sheaf_push(slot->rcu, object);
-	return true;
+	fetch_add_relaxed(&slot_trips(cache)->barn_free, 1);
+	switch (slot_do(cache, SLOT_INSTALL_RCU_FULL, false, &io)) {
+	case SLOT_DID:
+		cache_rcu_installed(cache);
+		break;
+	case SLOT_UNMET:
+		io.sheaf = fresh;
+		break;
+	default:
+		fetch_add_relaxed(&cache->bypassed, 1);
+		io.sheaf = fresh;
+	}
+	if (io.sheaf)
+		cache_seal(cache, node, io.sheaf);
+	transit_end(transit);
+}
+
+bool cache_retire(struct sheaf_cache *cache, void *object, struct sheaf *fresh)
+{
+	struct slot_io io = {.objects = &object};
+	bool used = fresh != NULL;
+
+	if (slot_do(cache, SLOT_PUSH_RCU, false, &io) == SLOT_DID)
+		return false;
+	if (!fresh)
+		fresh = cache_fresh_sheaf(cache);
+	if (!fresh)
+		fresh = empty_one(cache);
+	if (fresh)
+		retire_in(cache, fresh, object);
+	else
+		no_sheaf(cache, object);
+	return used;
 }
 
 static __attribute__((noinline)) void retire_slow(struct sheaf_cache *cache, void *object)
 {
-	struct slot *slot = slot_get(cache, false);
-	struct sheaf *fresh = NULL, *sealed = NULL;
-	bool tried = false, pushed;
 	struct cache_node *node;
 
 	if (!cache->gp)
 		fatal("cache %s: retire without a grace-period source", cache->name);
-	for (;;) {
-		enum slot_way way = slot_hold(slot, false);
-
-		/* Where the sheaf is sealed counts, not where it is given. */
-		node = cache_node(cache);
-		pushed = way == SLOT_ROUND ? retire_round(cache, &fresh, object) :
-					     retire_inside(slot, &fresh, object, &sealed);
-		slot_release(slot, way);
-		if (pushed || tried)
-			break;
-		tried = true;
-		fresh = sheaf_barn_take_empty(&node->barn);
-		if (!fresh)
-			fresh = sheaf_new(cache->capacity);
-		if (!fresh)
-			fresh = empty_one(cache, slot);
-	}
-	if (sealed) {
-		cache_seal(cache, node, sealed);
-		/* release: G2, partner load in wait_transit() */
-		store_release(&slot->transit, slot->transit + 1);
-	}
-	if (fresh)
-		sheaf_dispose(cache, fresh);
-	if (!pushed)
-		no_sheaf(cache, object);
+	node = cache_node(cache);
+	/* Not the free objects: they might go to the backend, which may block. */
+	if (unlikely(load_relaxed(&node->sealed) || load_relaxed(&node->noted)))
+		cache_take_in_retired(cache, node, false);
+	if (unlikely(load_relaxed(&cache->age_missed)))
+		cache_rcu_installed(cache);
+	cache_retire(cache, object, NULL);
 }
 
 void sheaf_cache_free_rcu(struct sheaf_cache *cache, void *object)
 {
-	struct slot *slot = slot_find(cache);
-
 	if (unlikely(!object))
 		return;
-	if (likely(slot_enter(slot))) {
-		bool pushed = sheaf_push(slot->rcu, object);
-
-		slot_leave(slot);
-		if (likely(pushed))
+	if (likely(cache->cpus.n)) {
+		if (likely(cpu_push_rcu(&cache->cpus, object) == SLOT_DID))
 			return;
+	} else {
+		struct slot *slot = slot_find(cache);
+
+		if (likely(slot_enter(slot))) {
+			bool pushed = slot_push(slot->held.rcu, object);
+
+			slot_leave(slot);
+			if (likely(pushed))
+				return;
+		}
 	}
 	retire_slow(cache, object);
 }
 
-struct sheaf *cache_take_ripe(struct sheaf_cache *cache, struct cache_node *node)
+static bool in_transit(struct sheaf_cache *cache, unsigned phase)
 {
-	uint32_t i, first = (uint32_t)(node - cache->node);
+	uint32_t i;
 
-	if (!cache->gp)
-		return NULL;
-	for (i = 0; i < cache->nodes; i++) {
-		struct cache_node *from = &cache->node[(first + i) % cache->nodes];
-		struct sheaf *sheaf = sheaf_recycler_take(&from->recycler);
-
-		if (sheaf) {
-			objects_in(cache, sheaf->size, sheaf->objects);
-			return sheaf;
-		}
-	}
-	return NULL;
+	for (i = 0; i < cache->nodes; i++)
+		/* acquire: G2, partner transit_end() */
+		if (load_acquire(&cache->node[i].transit[phase]))
+			return true;
+	return false;
 }
 
-/* Waits until a sheaf that was on its way when the slot was seized has arrived. */
-static void wait_transit(struct slot *slot)
+/*
+ * Who is in transit may have no memory, and wait for a grace period (no_sheaf()). With qsbr that
+ * one waits for us, so we let it pass.
+ */
+static void wait_longer(struct sheaf_cache *cache, unsigned *turns)
 {
-	/* acquire: G2, partner store in retire_slow() */
-	uint32_t seen = load_acquire(&slot->transit);
-
-	if (!(seen & 1))
+	if (*turns > WAIT_SPINS + WAIT_YIELDS &&
+	    sheaf_gp_wait(cache->gp, sheaf_gp_ticket(cache->gp)) == 0)
 		return;
-	while (load_acquire(&slot->transit) == seen)
-		sched_yield();
+	wait_a_little(turns);
 }
 
-void cache_seal_all(struct sheaf_cache *cache)
+/* Waits until sheaves that had left their slots have arrived. */
+static void wait_transit(struct sheaf_cache *cache)
+{
+	unsigned phase, turns = 0;
+
+	for (phase = 0; phase < 2; phase++) {
+		if (!in_transit(cache, phase))
+			continue;
+		while (pthread_mutex_trylock(&cache->phase_lock))
+			wait_longer(cache, &turns);
+		store_relaxed(&cache->phase, !phase);
+		while (in_transit(cache, phase))
+			wait_longer(cache, &turns);
+		pthread_mutex_unlock(&cache->phase_lock);
+	}
+}
+
+/* Takes rcu sheaves out of slots and seals them; how many objects. */
+static uint64_t seal_slots(struct sheaf_cache *cache, unsigned parts)
 {
 	struct cache_node *node = cache_node(cache);
-	struct sheaf *sheaf, *next;
-	struct slot *slot;
+	uint64_t *transit = transit_begin(cache, node);
+	struct sheaf *list, *next;
+	uint64_t objects = 0;
 
-	for (sheaf = slots_collect(cache, PART_RCU); sheaf; sheaf = next) {
-		next = sheaf->link;
-		if (sheaf_empty(sheaf))
-			sheaf_dispose(cache, sheaf);
+	pthread_mutex_lock(&cache->remote_lock);
+	slots_stop(cache, parts);
+	list = slots_collect(cache, parts);
+	slots_go(cache);
+	pthread_mutex_unlock(&cache->remote_lock);
+	for (; list; list = next) {
+		next = list->link;
+		objects += list->size;
+		if (sheaf_empty(list))
+			sheaf_dispose(cache, list);
 		else
-			cache_seal(cache, node, sheaf);
+			cache_seal(cache, node, list);
 	}
-	for (slot = cache->stopped; slot; slot = slot->next)
-		wait_transit(slot);
+	transit_end(transit);
+	return objects;
 }
 
-int sheaf_cache_barrier(struct sheaf_cache *cache)
+bool cache_seal_aged(struct sheaf_cache *cache)
+{
+	struct slots_look look;
+
+	pthread_mutex_lock(&cache->remote_lock);
+	look = slots_look(cache);
+	pthread_mutex_unlock(&cache->remote_lock);
+	if (look.aged)
+		fetch_add_relaxed(&cache->aged, seal_slots(cache, PART_AGED));
+	return look.young;
+}
+
+void cache_seal_all(struct sheaf_cache *cache, bool wait)
+{
+	uint32_t i;
+
+	/* What signal handlers noted goes into slots, also by those who took it in before us. */
+	for (i = 0; i < cache->nodes; i++)
+		cache_unspill_slow(cache, &cache->node[i], wait);
+	if (wait)
+		wait_transit(cache);
+	seal_slots(cache, PART_RCU);
+	if (wait)
+		wait_transit(cache);
+
+	/* G2 as well: a signal handler took a full rcu sheaf out before we came to its slot. */
+	for (i = 0; i < cache->nodes; i++)
+		cache_take_in_retired(cache, &cache->node[i], wait);
+	if (wait)
+		wait_transit(cache);
+}
+
+/* Ends the program where a barrier would wait for its caller. */
+static void may_wait(struct sheaf_cache *cache)
+{
+	if (cache_inside_ripe())
+		fatal("cache %s: barrier called by a callback for ripe objects", cache->name);
+	/* A source tells even if there is nothing to wait for. */
+	(void)cache->gp->ops->wait(cache->gp, load_acquire(&cache->gp->completed));
+}
+
+int cache_barrier(struct sheaf_cache *cache)
 {
 	uint32_t i;
 	int err;
 
 	if (!cache->gp)
 		return 0;
-	pthread_mutex_lock(&cache->remote_lock);
-	slots_stop(cache);
-	cache_seal_all(cache);
-	slots_go(cache);
-	pthread_mutex_unlock(&cache->remote_lock);
+	cache_seal_all(cache, true);
 	for (i = 0; i < cache->nodes; i++) {
 		err = sheaf_recycler_barrier(&cache->node[i].recycler);
 		if (err)
 			return err;
 	}
 	return 0;
+}
+
+int sheaf_cache_barrier(struct sheaf_cache *cache)
+{
+	if (cache->gp)
+		may_wait(cache);
+	return cache_barrier(cache);
 }

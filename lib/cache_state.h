@@ -4,23 +4,26 @@
 /*
  * What a cache is made of, and the steps that its files share.
  *
- *	thread --- slot --- barn + recycler of the node --- backend
- *	           main     full / empty   ripening         alloc_bulk
- *	           spare                                    free_bulk
- *	           rcu
+ *	CPU or thread --- slot --- barn + recycler of the node --- backend
+ *	                  main     full / empty   ripening         alloc_bulk
+ *	                  spare                   spilled          free_bulk
+ *	                  rcu
  *
  *	cache.c          create, destroy, statistics
  *	cache_object.c   alloc, free, bulk
  *	cache_rcu.c      retire, barrier
+ *	cache_ripe.c     limits of what is in flight, what comes back, tasks
  *	cache_prefill.c  sheaves lent
  *	cache_drain.c    flush, shrink
- *	slot.c           threads' slots, the way in
+ *	cache_nowait.c   calls for signal handlers, and what they leave behind
+ *	cache_fork.c     fork(2)
+ *	slot.c           slots, the way in
  *
  * Invariants, at rest:
  *  C1  backend objects out == objects the callers hold + in slots + in barns + in
- *      recyclers + in lent sheaves
- *  C2  every sheaf is in exactly one place: a slot, a barn, a recycler, lent, or in the
- *      hands of one thread inside a call
+ *      recyclers + in lent sheaves + spilled
+ *  C2  every sheaf is in exactly one place: a slot, a barn, a recycler, lent, spilled, in
+ *      reserve, or in the hands of one thread inside a call
  *  C3  a sheaf in a slot or barn has the capacity it was made with; nobody assumes it is
  *      that of the cache
  */
@@ -34,31 +37,71 @@
 #include "base/annotate.h"
 #include "slot.h"
 
+struct note;
+struct notes;
+
 struct cache_node {
 	struct sheaf_barn barn;
 	struct sheaf_recycler recycler;
+
+	/* Sheaves between a slot and the recycler, by the phase in which they left. */
+	uint64_t transit[2] cacheline_aligned;
+	/* What signal handlers left; see cache_nowait.c. */
+	void *spilled;
+	uint64_t spilled_objects;
+	struct sheaf *sealed;
+	struct note *noted;
+	struct notes *notes;
 };
 
 struct sheaf_cache {
-	/* Fixed by create. */
+	/* Used by every call. */
+	struct cpu_slots cpus;
 	uint32_t id;
 	uint32_t capacity;
-	uint32_t nodes;
 	size_t object_size;
-	struct cache_node *node;
 	struct sheaf_gp *gp;
+
+	/* Fixed by create. */
+	uint32_t nodes;
+	struct cache_node *node;
 	struct sheaf_backend backend;
 	int (*current_node)(void *arg);
 	void *node_arg;
 	sheaf_cache_overuse_fn *overuse;
 	void *overuse_arg;
+	sheaf_cache_ctor_fn *ctor;
+	void *ctor_arg;
+	sheaf_recycler_ripe_fn *ripe;
+	void *ripe_arg;
+	bool ripe_by_driver;
+
+	/* What may be in flight, objects; see cache_ripe.c. */
+	uint64_t rcu_soft_limit;
+	uint64_t rcu_hard_limit;
+	/* Objects given since that period ended, about. */
+	uint64_t volume;
+	uint64_t volume_since;
+	struct sheaf_gp_task age_task;
+	/* A signal handler has put an rcu sheaf into a slot. */
+	bool age_missed;
+	struct sheaf_gp_task ripe_task;
+	const char *slots_why;
 	char name[32];
 
-	/* Slots ever made, newest first; added under the registry's lock, read without. */
+	/* Thread slots ever made, newest first; added under the registry's lock, read without. */
 	struct slot *slots;
-	/* One remote party at a time; it works on the list that begins at stopped. */
+	/* One remote party at a time; it works on the list that begins at stopped, or on
+	 * the slots of CPUs with cpu_seen, one per CPU, to note what it saw. */
 	pthread_mutex_t remote_lock;
 	struct slot *stopped;
+	struct slot_sheaves *cpu_seen;
+	/* The rcu sheaf of each CPU's slot when it was last looked at for its age. */
+	struct sheaf **cpu_aged;
+	/* 0 or 1: which of transit[] is used by sheaves that leave slots now. Changed under
+	 * phase_lock. */
+	uint32_t phase;
+	pthread_mutex_t phase_lock;
 
 	/* Counters of slow paths, relaxed. */
 	uint64_t backend_alloc_trips cacheline_aligned;
@@ -67,9 +110,16 @@ struct sheaf_cache {
 	uint64_t backend_freed;
 	uint64_t bypassed;
 	uint64_t abandoned;
-	uint64_t lent_sheaves;
-	uint64_t lent_objects;
-	uint64_t prefills;
+	uint64_t throttled;
+	uint64_t gave_way;
+	uint64_t surplus;
+	uint64_t aged;
+	uint64_t aborts;
+	uint64_t spills;
+	struct slot_trips trips; /* of those who have no slot */
+	/* Sheaves lent are all asked less all used. */
+	uint64_t lent_objects cacheline_aligned;
+	uint64_t refills;
 	uint64_t prefills_oversize;
 	uint64_t prefill_asked[SHEAF_CACHE_PREFILLS];
 	uint64_t prefill_used[SHEAF_CACHE_PREFILLS];
@@ -79,12 +129,6 @@ struct sheaf_cache {
 static inline struct slot *slot_find(const struct sheaf_cache *cache)
 {
 	return likely(cache->id < slot_table.n) ? slot_table.slots[cache->id] : &slot_none;
-}
-
-/* Counted by who is inside; read by anyone. */
-static inline void slot_count(uint64_t *counter)
-{
-	store_relaxed(counter, *counter + 1);
 }
 
 /* The node of the calling thread; decided again after each time out of a slot. */
@@ -123,9 +167,15 @@ static inline void objects_in(const struct sheaf_cache *cache, size_t n, void *c
 		object_in(cache, objects[i]);
 }
 
+/* What mark in the head of a sheaf says: how it is lent, and where its memory is from. */
+enum { MARK_LENT = 1, MARK_STRICT = 2, MARK_OVERSIZE = 4, MARK_MAPPED = 8 };
+
 /* Sheaf memory. Sheaves are plain memory of the library: no cache below the cache. */
 struct sheaf *sheaf_new(uint32_t capacity);
 void sheaf_delete(struct sheaf *sheaf);
+
+/* The last resort of signal handlers: a sheaf straight from the kernel, or NULL. */
+struct sheaf *sheaf_map(void);
 
 /* Visit the backend. Objects that come are free, as in a sheaf. */
 size_t backend_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects);
@@ -137,12 +187,54 @@ void sheaf_flush(struct sheaf_cache *cache, struct sheaf *sheaf);
 /* Give an empty sheaf to the barn, or its memory back. Outside slots. */
 void sheaf_dispose(struct sheaf_cache *cache, struct sheaf *sheaf);
 
-/* A ripe sheaf of this node, else of any; NULL if there is none at hand. */
-struct sheaf *cache_take_ripe(struct sheaf_cache *cache, struct cache_node *node);
+/*
+ * A ripe sheaf of this node, else of any; NULL if there is none at hand, or they are the driver's.
+ * Flags as of cache_get(); without SHEAF_NOWAIT it may call the backend.
+ */
+struct sheaf *cache_take_ripe(struct sheaf_cache *cache, struct cache_node *node, unsigned flags);
+
+/* The same when the next thing would be the backend: with more in flight than there should be, lets
+ * the source work for a moment. */
+struct sheaf *cache_wait_ripe(struct sheaf_cache *cache, struct cache_node *node);
+
+/* The same whoever they are for; to empty a cache. */
+struct sheaf *cache_drain_ripe(struct sheaf_cache *cache);
+
+/* Limits, callbacks, tasks of a new cache; 0 or -ENOTSUP. Then recyclers may be used. */
+int cache_ripe_init(struct sheaf_cache *cache, const struct sheaf_cache_attr *attr);
+
+/* No task runs after end; again takes that back. */
+void cache_ripe_end(struct sheaf_cache *cache);
+void cache_ripe_again(struct sheaf_cache *cache);
+
+/* An rcu sheaf with an object in it has come into a slot. */
+void cache_rcu_installed(struct sheaf_cache *cache);
+
+/* The callback of the cache over a sheaf of ripe objects, if there is one. */
+void cache_call_ripe(struct sheaf_cache *cache, struct sheaf *sheaf);
+
+/* Is the calling thread inside the callback of any cache? */
+bool cache_inside_ripe(void);
+
+/* Flag of cache_get(): not from the backend. */
+#define CACHE_LAYERS_ONLY (1u << 31)
+
+/* The spare, in the caller's hands; NULL if there is none. */
+struct sheaf *cache_take_spare(struct sheaf_cache *cache, bool nowait);
+
+/* Into main, then spare; *done counts up. Unmet: the slot has no more room. */
+enum slot_did cache_slot_put(struct sheaf_cache *cache, bool nowait, size_t n, void *const *objects,
+			     size_t *done);
 
 /* alloc and free of many without annotation: objects count as free all along. */
 size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects);
 void cache_put(struct sheaf_cache *cache, size_t n, void *const *objects);
+/* The same without a look at what signal handlers left. */
+void cache_put_many(struct sheaf_cache *cache, size_t n, void *const *objects);
+
+/* A sheaf with room: one of the barn's that is partly filled, as a rule, else an empty one if it
+ * could come back full; NULL if there is none. */
+struct sheaf *barn_take_roomy(struct sheaf_barn *barn);
 
 /* Put a private sheaf where it serves best: slot, barn, else flush it; with nowait set,
  * else the barn whatever its limit. */
@@ -152,14 +244,60 @@ void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait
 void cache_seal(struct sheaf_cache *cache, struct cache_node *node, struct sheaf *sheaf);
 
 /*
- * Under remote_lock and slots_stop(): take what matches out of all slots. Sheaves come
- * as a list through link, in the caller's hands.
+ * A sheaf is about to leave a slot for the recycler: counted in what is returned, until
+ * transit_end(). Before the operation on the slot.
  */
-enum slot_part { PART_RCU = 1, PART_ALLOC = 2 };
-struct sheaf *slots_collect(struct sheaf_cache *cache, unsigned parts);
+uint64_t *transit_begin(struct sheaf_cache *cache, struct cache_node *node);
+void transit_end(uint64_t *transit);
 
-/* Seal the rcu sheaves of all slots; on return every sheaf sealed before has reached its
- * recycler. Under remote_lock. */
-void cache_seal_all(struct sheaf_cache *cache);
+/*
+ * Seal the rcu sheaves of all slots and what signal handlers retired. With wait set every sheaf
+ * sealed before has reached its recycler on return; not inside a read section then.
+ */
+void cache_seal_all(struct sheaf_cache *cache, bool wait);
+
+/* sheaf_cache_barrier() without a look at where it is called: waits only if it has to. */
+int cache_barrier(struct sheaf_cache *cache);
+
+/* Seal the rcu sheaves that lie in slots unused. True if there are others to look at later. */
+bool cache_seal_aged(struct sheaf_cache *cache);
+
+/* An empty sheaf of the barn, or a new one; NULL if there is no memory. */
+struct sheaf *cache_fresh_sheaf(struct sheaf_cache *cache);
+
+/*
+ * Retire one object, without looking for what signal handlers left. If the slot has no place,
+ * with fresh, which is used then; if that is NULL as well, see no_sheaf(). True if it was used.
+ */
+bool cache_retire(struct sheaf_cache *cache, void *object, struct sheaf *fresh);
+
+/*
+ * Take in what signal handlers left on a node; what is retired, or that and free objects too.
+ * Not in signal handlers. Without memory retired objects stay where they are, unless the
+ * caller may wait for a grace period.
+ */
+void cache_take_in_retired(struct sheaf_cache *cache, struct cache_node *node, bool may_wait);
+void cache_unspill_slow(struct sheaf_cache *cache, struct cache_node *node, bool may_wait);
+
+static inline void cache_unspill(struct sheaf_cache *cache)
+{
+	struct cache_node *node = cache_node(cache);
+
+	if (unlikely(load_relaxed(&node->spilled) || load_relaxed(&node->sealed) ||
+		     load_relaxed(&node->noted)))
+		cache_unspill_slow(cache, node, false);
+	if (unlikely(load_relaxed(&cache->age_missed)))
+		cache_rcu_installed(cache);
+}
+
+/* Objects that signal handlers left, all nodes. */
+uint64_t spilled_objects(struct sheaf_cache *cache);
+
+/* Notes of a node, for a cache with a grace-period source; false if there is no memory. */
+bool notes_make(struct cache_node *node);
+void notes_delete(struct cache_node *node);
+
+/* Keeps fork(2) safe; 0 or -ENOMEM. */
+int cache_fork_init(void);
 
 #endif

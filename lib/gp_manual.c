@@ -12,6 +12,10 @@
  * Guarantee: elapsed(t) implies a step began after t was taken and has ended.
  * Edges: ticket (acq_rel on now) -> step (acq_rel on now) -> completed (release) ->
  * elapsed (acquire).
+ *
+ * fork() needs nothing. If the owner vanished inside a step, `now` may be one ahead of
+ * what the child will see completed; the next step there completes a later ticket, and
+ * with it all before.
  */
 #include <sheaf/gp.h>
 

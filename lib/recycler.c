@@ -36,6 +36,20 @@
  *  G4  give is lock-free; take never waits. It returns NULL although something is ripe only
  *      while another taker is inside, or behind an older sheaf whose later ticket has not
  *      elapsed yet.
+ *
+ * fork(), if the owner's handlers call what is in recycler_fork.h:
+ *  G5  The child finds queue and incoming whole, and every sheaf in them was in them in the
+ *      parent. The forking thread is the taker inside, so no other one was in the midst of a
+ *      change; incoming changes by one CAS, after the sheaf's link is written.
+ *  G6  I1 to I4 hold in the child, `given` and the counts of what is in flight being
+ *      counted anew: a giver may have vanished after it had counted and before it had
+ *      pushed, a taker after it had popped and before it had counted. What they had
+ *      in their hands has vanished with them, and counts as never given or as taken.
+ *  G7  `newest` may be the ticket of such a giver; a barrier of the child waits for it too.
+ *      That ends: it is a ticket of the source, which elapses there like any other
+ *      (<sheaf/gp.h>). It is not lowered, so G3 holds.
+ *  G8  prepare is not a wait for a period nor for a lock: a taker inside makes some loads and
+ *      stores. So any order with other handlers will do.
  */
 #include <sheaf/recycler.h>
 
@@ -43,6 +57,8 @@
 #include "base/attr.h"
 #include "base/compiler.h"
 #include "base/futex.h"
+#include "base/wait.h"
+#include "recycler_fork.h"
 
 #include <errno.h>
 
@@ -110,7 +126,10 @@ bool sheaf_recycler_give(struct sheaf_recycler *recycler, struct sheaf *sheaf)
 		/* release: G2, partner the exchange in splice_incoming() */
 	} while (!cas_weak_release(&recycler->incoming, &head, sheaf));
 
-	if (soft && objects > soft)
+	/* What is ripe already counts too, but no period helps it. */
+	if (soft && objects > soft &&
+	    !(load_relaxed(&recycler->waiting) &&
+	      sheaf_gp_elapsed(recycler->gp, load_relaxed(&recycler->oldest))))
 		sheaf_gp_hurry(recycler->gp);
 	return hard && objects > hard;
 }
@@ -176,8 +195,7 @@ static void count_out(struct sheaf_recycler *recycler, const struct sheaf *sheaf
 	fetch_sub_release(&recycler->sheaves, 1);
 }
 
-/* Worth going inside? Three loads, no write. */
-static bool maybe_ripe(const struct sheaf_recycler *recycler)
+bool sheaf_recycler_ripe(const struct sheaf_recycler *recycler)
 {
 	if (load_relaxed(&recycler->busy))
 		return false;
@@ -191,7 +209,7 @@ struct sheaf *sheaf_recycler_take(struct sheaf_recycler *recycler)
 	struct sheaf *sheaf = NULL;
 
 	/* acquire: G2, partner the store below */
-	if (!maybe_ripe(recycler) || exchange_acquire(&recycler->busy, 1))
+	if (!sheaf_recycler_ripe(recycler) || exchange_acquire(&recycler->busy, 1))
 		return NULL;
 	if (!recycler->head)
 		splice_incoming(recycler);
@@ -207,6 +225,11 @@ struct sheaf *sheaf_recycler_take(struct sheaf_recycler *recycler)
 	if (recycler->ripe)
 		recycler->ripe(recycler->ripe_arg, sheaf);
 	return sheaf;
+}
+
+uint64_t sheaf_recycler_objects(const struct sheaf_recycler *recycler)
+{
+	return load_relaxed(&recycler->objects);
 }
 
 int sheaf_recycler_barrier(struct sheaf_recycler *recycler)
@@ -237,6 +260,39 @@ struct sheaf *sheaf_recycler_drain(struct sheaf_recycler *recycler)
 	sheaf = queue_pop(recycler);
 	count_out(recycler, sheaf);
 	return sheaf;
+}
+
+void recycler_fork_prepare(struct sheaf_recycler *recycler)
+{
+	unsigned turns = 0;
+
+	/* acquire: G2, partner the store in take */
+	while (exchange_acquire(&recycler->busy, 1))
+		wait_a_little(&turns);
+}
+
+void recycler_fork_parent(struct sheaf_recycler *recycler)
+{
+	/* release: G2, partner the exchange in take */
+	store_release(&recycler->busy, 0);
+}
+
+void recycler_fork_child(struct sheaf_recycler *recycler)
+{
+	const struct sheaf *lists[] = {recycler->incoming, recycler->head}, *sheaf;
+	uint64_t sheaves = 0, objects = 0;
+	unsigned i;
+
+	for (i = 0; i < 2; i++) {
+		for (sheaf = lists[i]; sheaf; sheaf = sheaf->link) {
+			sheaves++;
+			objects += sheaf->size;
+		}
+	}
+	store_relaxed(&recycler->sheaves, sheaves);
+	store_relaxed(&recycler->objects, objects);
+	store_relaxed(&recycler->given, recycler->taken + sheaves);
+	store_relaxed(&recycler->busy, 0);
 }
 
 void sheaf_recycler_stats(const struct sheaf_recycler *recycler, struct sheaf_recycler_stats *stats)

@@ -30,6 +30,7 @@
 #include "slab_registry.h"
 
 #include "base/atomic.h"
+#include "base/fork.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -147,18 +148,15 @@ static void fork_done(void)
 
 int slab_register(struct sheaf_slab *s)
 {
-	static bool handled;
-	int ret = 0;
+	static const struct fork_handlers handlers = {fork_prepare, fork_done, fork_done};
+	int err = fork_handle(FORK_SLAB, &handlers);
 
+	if (err)
+		return err;
 	pthread_mutex_lock(&registry.mutex);
-	if (!handled)
-		ret = -pthread_atfork(fork_prepare, fork_done, fork_done);
-	if (!ret) {
-		handled = true;
-		list_add(&s->link, &registry.slabs);
-	}
+	list_add(&s->link, &registry.slabs);
 	pthread_mutex_unlock(&registry.mutex);
-	return ret;
+	return 0;
 }
 
 void slab_unregister(struct sheaf_slab *s)

@@ -2,20 +2,24 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * A slot: one thread's place in one cache, and who may touch it when.
+ * Slots: where a cache's sheaves stand that are in use. A cache has one per CPU (slot_cpu.h),
+ * or one per thread, described here; slot_do() works on either.
  *
- *	+------+------+------+-------+------+---------------------------+
- *	| busy | stop | main | spare | rcu  | counters ...              |  owner's line
- *	+------+------+------+-------+------+---------------------------+
- *	| lock, cache, next, transit, orphan |                             others' line
+ *	+------+------+------+------+-------------+
+ *	| busy | stop | main | rcu  | pair[0..1]  |   owner's line
+ *	+------+------+------+------+-------------+
+ *	| trips, lock, cache, next, orphan        |   others' line
  *
- * main, spare and rcu are never NULL: sheaf_none (size = capacity = 0, both empty
+ * The sheaves are arranged as in slot_cpu.h, for the same reason: each operation has one
+ * committing store, so a copy of the slot made at any moment (fork) is whole.
+ *
+ * main, rcu and pair are never NULL: sheaf_none (size = capacity = 0, both empty
  * and full) stands in, so the fast paths test one thing.
  *
  * Who is inside. The owner is the only thread that enters without the lock:
  *
- *	owner:   busy = 1; compiler_barrier(); if (stop) { busy = 0; lock; ... unlock }
- *	         ...; busy = 0 (release)
+ *	owner:   busy = 1; compiler_barrier(); if (stop) { busy = 0; lock; busy = 1 }
+ *	         ...; busy = 0 (release); unlock if locked
  *	remote:  stop = 1; membarrier(); lock; while (busy (acquire)) wait; ...; unlock;
  *	         stop = 0 (release)
  *
@@ -26,8 +30,8 @@
  *  S3  What the owner did inside is visible to the remote: busy = 0 (release) to the load
  *      (acquire). What the remote did is visible to the owner: stop = 0 (release) to the
  *      owner's load (acquire), or the lock.
- *  S4  A signal handler that comes in while the owner is inside finds busy set, does not
- *      enter, and goes round the slot.
+ *  S4  A signal handler that comes in while the owner is inside, by either way, finds busy
+ *      set, does not enter, and goes round the slot. It never touches the lock.
  *  S5  Where the kernel refuses membarrier, stop is 1 for ever: all use the lock.
  *
  * One remote party at a time (the cache's remote_lock). Nothing inside a slot blocks,
@@ -40,40 +44,33 @@
 
 #include "base/atomic.h"
 #include "base/compiler.h"
+#include "slot_cpu.h"
 
 #include <assert.h>
 #include <pthread.h>
 
 struct sheaf_cache;
 
-/* Trips of one slot; written by who is inside. */
-struct slot_trips {
-	uint64_t barn_alloc;
-	uint64_t barn_free;
-	uint64_t barn_failed;
-};
-
 struct slot {
 	/* The owner writes busy, remotes write stop; the rest: who is inside. */
 	uint32_t busy cacheline_aligned;
 	uint32_t stop;
-	struct sheaf *main;
-	struct sheaf *spare;
-	struct sheaf *rcu;
-	struct slot_trips trips;
+	struct slot_sheaves held;
 
-	/* Odd while a sealed sheaf of this slot is on its way to the recycler; the owner
-	 * makes it odd inside and even (release) when the recycler has it. */
-	uint32_t transit cacheline_aligned;
+	/* Added to with relaxed atomics. */
+	struct slot_trips trips cacheline_aligned;
 	/* Has no owner; under the registry's lock. */
 	bool orphan;
+	/* Of the remote party: stopped by it; and the rcu sheaf when it last looked. */
+	bool taken;
+	struct sheaf *aged;
 	/* Fixed. */
 	struct sheaf_cache *cache;
 	struct slot *next;
 	pthread_mutex_t lock;
 };
 
-static_assert(offsetof(struct slot, transit) == CACHE_LINE,
+static_assert(offsetof(struct slot, trips) == CACHE_LINE,
 	      "what the owner uses on every call is one line, and nobody else's");
 
 struct slot_record;
@@ -85,8 +82,8 @@ struct slot_table {
 	struct slot_record *record;
 };
 
-/* initial-exec: one instruction instead of a call; it takes 24 bytes of what the C
- * library keeps for libraries that are opened at run time. */
+/* initial-exec: one instruction instead of a call. All such storage of the library is less than
+ * 100 bytes of the 1,664 that glibc keeps for libraries that are opened at run time. */
 extern __thread struct slot_table slot_table __attribute__((tls_model("initial-exec")));
 
 /* Stands in for a slot that is not there: always busy, so nobody enters or writes it. */
@@ -117,33 +114,92 @@ static inline bool slot_enter(struct slot *slot)
 
 static inline void slot_leave(struct slot *slot)
 {
-	store_release(&slot->busy, 0); /* S3, partner load in slot_seize() */
+	store_release(&slot->busy, 0); /* S3, partner load in seize() */
 }
 
-/* How the caller of slow paths got in. */
-enum slot_way {
-	SLOT_ROUND,  /* not in: go round the slot */
-	SLOT_INSIDE, /* entered */
-	SLOT_LOCKED, /* holds the lock */
-};
+/* One store commits, whatever moment a copy of memory is made at. Inside. */
+static inline bool slot_push(struct sheaf *sheaf, void *object)
+{
+	uint32_t size = sheaf->size;
 
-/* Get in by either way. With nowait set it does not wait for the lock. */
-enum slot_way slot_hold(struct slot *slot, bool nowait);
-void slot_release(struct slot *slot, enum slot_way way);
-
-/* The calling thread's slot in a cache: found, adopted or made; &slot_none if there
- * is no memory, or nowait is set and it is not there. */
-struct slot *slot_get(struct sheaf_cache *cache, bool nowait);
+	if (size == sheaf->capacity)
+		return false;
+	sheaf->objects[size] = object;
+	compiler_barrier();
+	sheaf->size = size + 1;
+	return true;
+}
 
 /*
- * Remote side, under the cache's remote_lock: stop all slots that there are now, seize
- * and leave each of them, let go. They are the list that begins at cache->stopped; slots
- * made later are before it, were not stopped, and must not be seized.
+ * What can be done to the calling party's slot. Each happens at once or not at all; in
+ * between the slot may be another one, or look different.
  */
-void slots_stop(struct sheaf_cache *cache);
-void slot_seize(struct slot *slot);
-void slot_unseize(struct slot *slot);
+enum slot_op {
+	SLOT_POP_MANY,         /* n of main's newest, at most; unmet: main is empty */
+	SLOT_PUSH_MANY,        /* n objects into main, at most; unmet: main is full */
+	SLOT_PUSH_RCU,         /* objects[0]; unmet: rcu is full */
+	SLOT_SWAP,             /* main and spare */
+	SLOT_SWAP_FILLED,      /* the same; unmet: the spare is empty */
+	SLOT_SWAP_ROOMY,       /* the same; unmet: the spare is full */
+	SLOT_INSTALL,          /* sheaf as spare; what was there comes back */
+	SLOT_INSTALL_IF_EMPTY, /* the same; unmet: the spare is not empty */
+	SLOT_INSTALL_RCU,      /* sheaf as rcu; what was there comes back */
+	SLOT_INSTALL_RCU_FULL, /* the same; unmet: rcu is not full */
+};
+
+struct slot_io {
+	uint32_t n; /* wanted or offered; then: done */
+	void **objects;
+	struct sheaf *sheaf; /* to install, NULL for none; then: what was there, NULL for none */
+};
+
+/*
+ * Works on the slot of the caller. SLOT_AWAY: go round the slot. With nowait set it neither waits
+ * for a remote party nor makes a slot, and may be called in a signal handler.
+ */
+enum slot_did slot_do(struct sheaf_cache *cache, enum slot_op op, bool nowait, struct slot_io *io);
+
+/* Where trips of the caller are counted. */
+struct slot_trips *slot_trips(struct sheaf_cache *cache);
+
+/*
+ * Remote side, under the cache's remote_lock: stop those slots that there are now and where
+ * there is something of these parts, work on them, let go. Others go on and must not be
+ * touched; thread slots made later are before cache->stopped in the list.
+ *
+ * A slot whose rcu is sheaf_none need not be stopped for what was retired before: what lies in
+ * a sheaf came after the sheaf had come into the slot, and that is what we would see (in
+ * program order, or through the kernel's switch of threads on that CPU), unless another
+ * remote party has taken it out, before we had the lock.
+ *
+ * slots_collect() takes what matches out of all stopped slots; sheaves come as a list
+ * through link, in the caller's hands. slots_count() adds up objects held.
+ */
+enum slot_part {
+	PART_RCU = 1,
+	PART_ALLOC = 2,
+	PART_AGED = 4, /* rcu, where slots_look() has found it twice */
+};
+void slots_stop(struct sheaf_cache *cache, unsigned parts);
+struct sheaf *slots_collect(struct sheaf_cache *cache, unsigned parts);
+uint64_t slots_count(struct sheaf_cache *cache);
 void slots_go(struct sheaf_cache *cache);
+
+/* Notes where each slot's rcu sheaf is; under the remote_lock, nothing is stopped. */
+struct slots_look {
+	bool aged;  /* some were there the last time as well */
+	bool young; /* some were not */
+};
+struct slots_look slots_look(struct sheaf_cache *cache);
+
+/* Slots per CPU for a new cache; false if there is no memory. */
+bool cpu_slots_make(struct sheaf_cache *cache);
+
+/* Frees all slots of an idle cache. */
+void slots_delete(struct sheaf_cache *cache);
+
+/* Does every slot of an idle cache look right? */
+bool slots_check(const struct sheaf_cache *cache);
 
 /* A number for a new cache, lowest first; -1 if there is no memory. */
 int registry_add(struct sheaf_cache *cache);
@@ -153,5 +209,14 @@ uint32_t registry_orphans(struct sheaf_cache *cache);
 
 /* End of an idle cache: no thread's table points to its slots any more. */
 void registry_remove(struct sheaf_cache *cache);
+
+/*
+ * fork(2). Between prepare and the other two no cache comes or goes, and no thread makes, adopts
+ * or leaves a slot. Each calls fn for every cache, prepare before it has locked the registry. In
+ * the child the thread slots of other threads become orphans.
+ */
+void registry_fork_prepare(void (*fn)(struct sheaf_cache *cache));
+void registry_fork_parent(void (*fn)(struct sheaf_cache *cache));
+void registry_fork_child(void (*fn)(struct sheaf_cache *cache));
 
 #endif

@@ -104,7 +104,8 @@ static int do_loop(struct replay *replay, unsigned loop, unsigned loops)
 			sample_nodes(&replay->spaces);
 		if (i % 256 == 0)
 			progress_show(&replay->progress, replay->trace.path,
-				      (uint64_t)loop * plan->count + i, (uint64_t)loops * plan->count);
+				      (uint64_t)loop * plan->count + i,
+				      (uint64_t)loops * plan->count);
 	}
 	return 0;
 }
@@ -143,7 +144,7 @@ static int do_loops(struct replay *replay, const struct options *options)
 static int replay_spaces(struct replay *replay, const struct options *options)
 {
 	struct report *report = &replay->report;
-	struct sheaf_gp_urcu_stats periods;
+	struct sheaf_gp_driver_stats periods;
 	int result;
 	size_t lost;
 
@@ -151,7 +152,8 @@ static int replay_spaces(struct replay *replay, const struct options *options)
 		trace_fail(&replay->trace, 0, "cannot make a grace-period source");
 		return fail(replay);
 	}
-	result = spaces_init(&replay->spaces, &replay->urcu.gp, &replay->trace, replay->plan.spaces);
+	result =
+		spaces_init(&replay->spaces, &replay->urcu.gp, &replay->trace, replay->plan.spaces);
 	if (result) {
 		fail(replay);
 		sheaf_gp_urcu_fini(&replay->urcu);
@@ -187,8 +189,10 @@ static int replay_file(const char *path, const struct options *options)
 	struct replay replay = {0};
 	int result;
 
-	replay.report = (struct report){.trace = &replay.trace, .plan = &replay.plan,
-					.spaces = &replay.spaces, .readers = options->readers};
+	replay.report = (struct report){.trace = &replay.trace,
+					.plan = &replay.plan,
+					.spaces = &replay.spaces,
+					.readers = options->readers};
 	result = trace_read(&replay.trace, path);
 	if (!result)
 		result = plan_make(&replay.plan, &replay.trace);
@@ -212,7 +216,8 @@ static void usage(FILE *out)
 	      "  -h, --help       this text\n"
 	      "  -V, --version    the version\n\n"
 	      "The exit status is 0 if all maps were identical and no read was bad, 1 if not or\n"
-	      "if a recording is bad, 2 for a bad option.\n", out);
+	      "if a recording is bad, 2 for a bad option.\n",
+	      out);
 }
 
 static bool parse_option(const char *name, uint64_t min, uint64_t max, uint64_t *value)
@@ -223,7 +228,8 @@ static bool parse_option(const char *name, uint64_t min, uint64_t max, uint64_t 
 	*value = strtoull(optarg, &end, 10);
 	if (*optarg >= '0' && *optarg <= '9' && !*end && !errno && *value >= min && *value <= max)
 		return true;
-	fprintf(stderr, "sheaf-replay: --%s wants a number from %" PRIu64 " to %" PRIu64 ", not '%s'\n",
+	fprintf(stderr,
+		"sheaf-replay: --%s wants a number from %" PRIu64 " to %" PRIu64 ", not '%s'\n",
 		name, min, max, optarg);
 	return false;
 }
@@ -233,8 +239,8 @@ static int parse_options(int argc, char **argv, struct options *options)
 {
 	static const struct option list[] = {
 		{"readers", required_argument, NULL, 'r'}, {"loops", required_argument, NULL, 'l'},
-		{"seed", required_argument, NULL, 's'},	   {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},	   {NULL, 0, NULL, 0}};
+		{"seed", required_argument, NULL, 's'},    {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0}};
 	uint64_t value;
 	int option;
 

@@ -6,22 +6,29 @@
  * A cache of objects of one size: alloc and free without atomics, free after a grace
  * period in whole sheaves, and prefilled sheaves for sections that cannot fail.
  *
- * Each thread has a slot in each cache it uses: a main and a spare sheaf for
- * allocation and free, an rcu sheaf for what is retired. Behind the slots stand a
+ * A cache has slots: a main and a spare sheaf for allocation and free, an rcu sheaf for
+ * what is retired. There is one per CPU where the kernel has restartable sequences,
+ * rseq(2), else one per thread; see sheaf_cache_slots(). Behind the slots stand a
  * barn and a recycler per NUMA node, and a backend.
  *
  * Which operations may run at the same time on one cache: all with all, except
  * create, destroy and check, which need the cache to be idle. A prefilled sheaf
  * is its borrower's: one thread at a time.
  *
- * None of these functions may be called from a signal handler, except
- * sheaf_cache_alloc_from().
+ * In a signal handler only sheaf_cache_alloc_nowait(), sheaf_cache_free_nowait(),
+ * sheaf_cache_free_rcu_nowait() and sheaf_cache_alloc_from() may be called; they
+ * may interrupt any of the others, on the same cache too.
+ *
+ * fork(2): parent and child go on with their caches, whatever other threads were doing.
+ * What those had allocated, or had in their hands inside a call, stays allocated in the
+ * child. What the grace-period source has to say on this is in <sheaf/gp.h>.
  */
 #ifndef SHEAF_CACHE_H
 #define SHEAF_CACHE_H
 
 #include <sheaf/backend.h>
 #include <sheaf/gp.h>
+#include <sheaf/recycler.h>
 #include <sheaf/sheaf.h>
 
 #ifdef __cplusplus
@@ -35,12 +42,28 @@ extern "C" {
 /** Buckets of the prefill histograms: bucket i counts values below 2^i, the last is the rest. */
 #define SHEAF_CACHE_PREFILLS 16
 
+/** Kinds of slots: attribute and sheaf_cache_slots(). */
+#define SHEAF_SLOTS_DEFAULT 0u
+#define SHEAF_SLOTS_THREAD 1u
+#define SHEAF_SLOTS_CPU 2u
+
 /** A cache; library's memory. */
 struct sheaf_cache;
 
 /** Called on over-use of a strict prefilled sheaf, instead of abort(). */
 typedef void sheaf_cache_overuse_fn(void *arg, struct sheaf_cache *cache, uint32_t asked,
 				    const void *caller);
+
+/** Called over @p n objects that the backend has given. */
+typedef void sheaf_cache_ctor_fn(void *arg, size_t n, void *const *objects);
+
+/**
+ * Who calls the callback over ripe objects: the thread that takes them for its next allocation,
+ * or the source's thread, soon after the grace period; to a taker they then come from the barn.
+ * Whoever shrinks or destroys the cache calls it for what is left.
+ */
+#define SHEAF_RIPE_BY_TAKER 0u
+#define SHEAF_RIPE_BY_DRIVER 1u
 
 /** How a cache is made; zero means default. */
 struct sheaf_cache_attr {
@@ -60,8 +83,27 @@ struct sheaf_cache_attr {
 	/** Grace-period source for retired objects; must outlive the cache. Default: none, then
 	 *  sheaf_cache_free_rcu() must not be called. */
 	struct sheaf_gp *gp;
-	/** Objects in flight per node above which the source is hurried; default 65536, UINT64_MAX for none. */
+	/** Objects in flight (retired and not yet back), see sheaf_cache_throttle(). Above the soft
+	 *  limit allocation gives way to the source, and what is ripe goes to the backend; above
+	 *  the hard one throttle waits. In objects and in bytes, the lower one counts; UINT64_MAX
+	 *  for none. Default, if neither is set: 8 and 128 MiB, but 8 and 16 sheaves at least. */
 	uint64_t rcu_soft_limit;
+	uint64_t rcu_soft_bytes;
+	uint64_t rcu_hard_limit;
+	uint64_t rcu_hard_bytes;
+	/** Microseconds after which what was retired is sealed although its sheaf is not full, and
+	 *  its grace period has passed, if a period is short; default 10000, UINT32_MAX for
+	 *  never. Needs a source with a thread, the urcu source for one. What a signal handler
+	 *  has put into an empty place waits for the next call that leaves the fast path, too. */
+	uint32_t rcu_age_us;
+	/** Called over each sheaf of objects whose grace period has passed, before they are used
+	 *  again: destructors, accounting. It may pop objects, which then are its own. It must not
+	 *  wait for grace periods, nor call this cache but for alloc and free. Default: none. */
+	sheaf_recycler_ripe_fn *ripe;
+	/** Passed to @p ripe. */
+	void *ripe_arg;
+	/** Who calls it: SHEAF_RIPE_BY_TAKER (default) or SHEAF_RIPE_BY_DRIVER. */
+	unsigned ripe_by;
 	/** Where objects come from; the cache owns it on success and destroys it. Default
 	 *  (ops NULL): the slab backend up to 65536 bytes, the malloc one above. */
 	struct sheaf_backend backend;
@@ -75,6 +117,17 @@ struct sheaf_cache_attr {
 	sheaf_cache_overuse_fn *overuse;
 	/** Passed to @p overuse. */
 	void *overuse_arg;
+	/** Called over objects that come from the backend, before anybody gets them; what it writes
+	 *  is still there when an object is allocated, unless its last user changed it. Not
+	 *  with checkers that poison free memory: do not rely on it for objects that came back.
+	 *  Default: none. */
+	sheaf_cache_ctor_fn *ctor;
+	/** Passed to @p ctor. */
+	void *ctor_arg;
+	/** SHEAF_SLOTS_THREAD; or SHEAF_SLOTS_CPU, where there are no restartable sequences the
+	 *  same as THREAD. Default: what the environment variable SHEAF_SLOTS says ("thread" or
+	 *  "cpu"), else CPU. */
+	unsigned slots;
 };
 
 /** Counters of a cache; see sheaf_cache_stats(). Trips are visits to the next layer down. */
@@ -83,7 +136,7 @@ struct sheaf_cache_stats {
 	size_t object_size;
 	uint32_t capacity;
 	uint32_t nodes;
-	/** Slots ever made, and those of threads that have ended. */
+	/** Slots: one per CPU, or those ever made for threads; and those of threads that have ended. */
 	uint32_t slots;
 	uint32_t orphans;
 	/** Visits of slots to a barn, for allocation and for free; a trade is one visit. */
@@ -116,8 +169,23 @@ struct sheaf_cache_stats {
 	uint64_t prefill_used[SHEAF_CACHE_PREFILLS];
 	/** Calls that went round the slot because it was in use or could not be made. */
 	uint64_t bypassed;
-	/** Retired objects given up for want of any memory inside a read section. */
+	/** Objects given up for want of any memory: retired ones inside a read section or signal
+	 *  handler, free ones in a signal handler if they are smaller than a pointer. */
 	uint64_t abandoned;
+	/** Retired objects that were sealed by age; ripe ones that went to the backend because too much
+	 *  was in flight; times that allocation gave way, and that throttle waited. */
+	uint64_t aged;
+	uint64_t surplus;
+	uint64_t gave_way;
+	uint64_t throttled;
+	/** Free objects that nowait calls left aside for the next normal call, and how many times they
+	 *  left something, retired objects included. */
+	uint64_t spilled;
+	uint64_t spills;
+	/** Restartable sequences interrupted, as far as noticed: those of fast paths go to slow ones. */
+	uint64_t aborts;
+	/** Are slots per CPU? */
+	bool cpu_slots;
 };
 
 /**
@@ -126,8 +194,15 @@ struct sheaf_cache_stats {
  * @param cache written on success; end it with sheaf_cache_destroy()
  * @param attr what for; not kept. On failure its backend stays the caller's.
  *
+ * The first cache of a process settles three things for good. A module (shared object) that
+ * holds the library stays mapped after dlclose(), for the threads that have used it. Fork handlers
+ * are installed. And the kernel's barriers are registered for, membarrier(2) and rseq(2): a
+ * seccomp filter that forbids membarrier(2) has to be there before, or remote parties abort the
+ * program with a message.
+ *
  * Context: any thread; may block. Ordering: none. Progress: blocking (malloc).
- * Return: 0; -EINVAL if an attribute is out of range; -ENOMEM.
+ * Return: 0; -EINVAL if an attribute is out of range; -ENOTSUP if callbacks are to be the
+ *	driver's and the source has none; -ENOMEM.
  */
 int sheaf_cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr);
 
@@ -152,7 +227,9 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live);
  * @param cache which
  * @param flags 0; or SHEAF_NOWAIT: only what the layers hold, no system call
  *
- * Context: any thread, not in a signal handler. Blocks only in the backend.
+ * Context: any thread, not in a signal handler. Blocks only in the backend, and if more is in
+ *	flight than the soft limit says, 100 microseconds for each sheaf, to let the source
+ *	work; not that inside a read section.
  * Ordering: acquires what the thread that freed the object released.
  * Progress: wait-free from the slot; lock-free from barn and recycler.
  * Return: an object with undefined contents, the caller's until it is freed; NULL
@@ -217,6 +294,50 @@ void sheaf_cache_free_bulk(struct sheaf_cache *cache, size_t n, void *const *obj
 void sheaf_cache_free_rcu(struct sheaf_cache *cache, void *object);
 
 /**
+ * Allocate one object, in any context.
+ *
+ * @param cache which
+ *
+ * Context: any, signal handlers included. Takes what slot, barn, recycler and earlier
+ *	nowait calls hold; never locks, waits, or goes to the backend. An injected
+ *	current_node() must be callable there as well.
+ * Ordering: as sheaf_cache_alloc(). Progress: lock-free.
+ * Return: an object, the caller's until it is freed; NULL if there is none at hand.
+ */
+void *sheaf_cache_alloc_nowait(struct sheaf_cache *cache);
+
+/**
+ * Free one object, in any context. What has no place in slot and barn is left aside for
+ * the next normal call on the cache.
+ *
+ * @param cache the one it came from
+ * @param object allocated from @p cache, reachable by nobody else; NULL is ignored
+ *
+ * Context: any, signal handlers included; as sheaf_cache_alloc_nowait(). If objects are
+ *	smaller than a pointer it may ask the kernel for a page, and if that fails the object
+ *	is abandoned, and counted in sheaf_cache_stats.abandoned.
+ * Ordering: as sheaf_cache_free(). Progress: lock-free.
+ */
+void sheaf_cache_free_nowait(struct sheaf_cache *cache, void *object);
+
+/**
+ * Retire an object, in any context. It takes its ticket when the next normal call
+ * comes by, or a barrier.
+ *
+ * @param cache the one it came from, made with a grace-period source
+ * @param object allocated from @p cache; no read section that begins now can reach
+ *	it; NULL is ignored
+ *
+ * Context: any, signal handlers included, also inside a read section; as
+ *	sheaf_cache_alloc_nowait(). Where slot and barn have no empty sheaf, up to 256
+ *	objects per node wait in notes; beyond that it empties a sheaf, and if there
+ *	is none it asks the kernel for a page. Only if that fails the object is abandoned,
+ *	and counted in sheaf_cache_stats.abandoned.
+ * Ordering: as sheaf_cache_free_rcu(). Progress: lock-free.
+ */
+void sheaf_cache_free_rcu_nowait(struct sheaf_cache *cache, void *object);
+
+/**
  * Borrow a private sheaf with at least @p n objects, for a section that must not
  * block: sheaf_cache_alloc_from() then cannot fail until @p n are used.
  *
@@ -275,7 +396,32 @@ int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t
 void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf);
 
 /**
- * Give what the calling thread's slot holds to the barn, and what does not fit to
+ * Wait while more retired objects are in flight than the hard limit allows. Retiring itself
+ * never waits: a writer that may retire faster than readers leave their sections calls this
+ * between its operations, where it holds no lock that they need.
+ *
+ * @param cache any
+ *
+ * Context: may block, not inside a read section (aborts with a message where the source can tell,
+ *	if it has to wait), not in a signal handler. Ordering: none.
+ * Progress: a load per node below the limit; else blocking, as long as the longest read section.
+ * Return: 0; -EDEADLK if the source cannot be waited for, see sheaf_gp_wait().
+ */
+int sheaf_cache_throttle(struct sheaf_cache *cache);
+
+/**
+ * Change what may be in flight, also while the cache is in use.
+ *
+ * @param cache which
+ * @param soft, hard objects; UINT64_MAX for no limit
+ *
+ * Context: any thread. Ordering: none. Progress: wait-free.
+ * Return: 0; -EINVAL if soft is 0 or above hard (unchanged then).
+ */
+int sheaf_cache_set_rcu_limits(struct sheaf_cache *cache, uint64_t soft, uint64_t hard);
+
+/**
+ * Give what the slot of the calling thread or CPU holds to the barn, and what does not fit to
  * the backend; seals its rcu sheaf.
  *
  * Context: any thread, not in a signal handler. Blocks only in the backend.
@@ -321,6 +467,17 @@ void sheaf_cache_set_barn_limits(struct sheaf_cache *cache, uint32_t full, uint3
  * Context: any thread; may block for a short time. Ordering: none. Progress: blocking.
  */
 void sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stats);
+
+/**
+ * What kind of slots does a cache have, and why?
+ *
+ * @param cache which
+ * @param why if not NULL, set to a few words in English, the library's memory
+ *
+ * Context: any. Ordering: none. Progress: wait-free.
+ * Return: SHEAF_SLOTS_CPU or SHEAF_SLOTS_THREAD.
+ */
+unsigned sheaf_cache_slots(const struct sheaf_cache *cache, const char **why);
 
 /**
  * Do all invariants hold? They are listed in lib/cache_state.h.

@@ -19,6 +19,11 @@
  *	give .. limits|     yes     |  no   |  no
  *	drain         |     no      |  no   |  no
  *	init, fini    |     no      |  no   |  no
+ *
+ * After fork() a child may go on with a recycler that no other thread was in the midst of
+ * using: keep them out with a lock of yours that fork handlers hold, or by other means.
+ * If only giving went on, just the counters are too high for ever, so that fini refuses. A
+ * cache sees to its own recyclers.
  */
 #ifndef SHEAF_RECYCLER_H
 #define SHEAF_RECYCLER_H
@@ -45,7 +50,8 @@ typedef void sheaf_recycler_ripe_fn(void *arg, struct sheaf *sheaf);
 struct sheaf_recycler_attr {
 	/** sizeof(struct sheaf_recycler_attr); an older program has a smaller one. */
 	size_t size;
-	/** Above this many objects in flight the source is hurried; default: no limit. */
+	/** Above this many objects in flight the source is hurried, unless the oldest one that a
+	 *  taker has seen is ripe; default: no limit. */
 	uint64_t soft_limit;
 	/** Above this many objects in flight give() reports pressure; default: no limit. */
 	uint64_t hard_limit;
@@ -146,6 +152,22 @@ bool sheaf_recycler_give(struct sheaf_recycler *recycler, struct sheaf *sheaf);
 struct sheaf *sheaf_recycler_take(struct sheaf_recycler *recycler);
 
 /**
+ * Is a take worth the try? It may come back with nothing all the same.
+ *
+ * Context: any. Ordering: none. Progress: wait-free; three loads.
+ * Return: false if nothing is in flight, the oldest ticket has not elapsed, or a taker is
+ *	inside now.
+ */
+bool sheaf_recycler_ripe(const struct sheaf_recycler *recycler);
+
+/**
+ * Objects in flight: given and not yet taken back, ripe or not.
+ *
+ * Context: any. Ordering: none. Progress: wait-free; one load.
+ */
+uint64_t sheaf_recycler_objects(const struct sheaf_recycler *recycler);
+
+/**
  * Wait until everything given before this call is ripe.
  *
  * Context: as sheaf_gp_wait(): may block, not inside a read section.
@@ -182,7 +204,8 @@ struct sheaf *sheaf_recycler_drain(struct sheaf_recycler *recycler);
  *
  * Context: any thread. Ordering: none. Progress: wait-free.
  */
-void sheaf_recycler_stats(const struct sheaf_recycler *recycler, struct sheaf_recycler_stats *stats);
+void sheaf_recycler_stats(const struct sheaf_recycler *recycler,
+			  struct sheaf_recycler_stats *stats);
 
 /**
  * Do all invariants hold? They are listed in lib/recycler.c.

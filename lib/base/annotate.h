@@ -32,6 +32,10 @@ static inline void annotate_alloc(void *object, size_t size)
 {
 	ASAN_UNPOISON_MEMORY_REGION(object, size);
 }
+static inline void annotate_read(void *object, size_t size)
+{
+	ASAN_UNPOISON_MEMORY_REGION(object, size);
+}
 #elif defined(SHEAF_MEMCHECK)
 #include <valgrind/memcheck.h>
 static inline void annotate_free(void *object, size_t size)
@@ -42,6 +46,11 @@ static inline void annotate_alloc(void *object, size_t size)
 {
 	(void)VALGRIND_MAKE_MEM_UNDEFINED(object, size);
 }
+/* What was written to a free object before is read again. */
+static inline void annotate_read(void *object, size_t size)
+{
+	(void)VALGRIND_MAKE_MEM_DEFINED(object, size);
+}
 #else
 static inline void annotate_free(void *object, size_t size)
 {
@@ -49,6 +58,11 @@ static inline void annotate_free(void *object, size_t size)
 	(void)size;
 }
 static inline void annotate_alloc(void *object, size_t size)
+{
+	(void)object;
+	(void)size;
+}
+static inline void annotate_read(void *object, size_t size)
 {
 	(void)object;
 	(void)size;
@@ -65,9 +79,12 @@ static inline void annotate_alloc(void *object, size_t size)
 
 #ifdef BASE_TSAN
 void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
 #define annotate_tsan_acquire(p) __tsan_acquire(p)
+#define annotate_tsan_release(p) __tsan_release(p)
 #else
 #define annotate_tsan_acquire(p) ((void)(p))
+#define annotate_tsan_release(p) ((void)(p))
 #endif
 
 #endif

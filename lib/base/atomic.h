@@ -38,6 +38,7 @@
 #define fetch_or_acq_rel(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_fetch_or((p), (v), __ATOMIC_ACQ_REL))
 #define fetch_and_acq_rel(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_fetch_and((p), (v), __ATOMIC_ACQ_REL))
 #define exchange_acquire(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_exchange_n((p), (v), __ATOMIC_ACQUIRE))
+#define exchange_acq_rel(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL))
 #define exchange_relaxed(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_exchange_n((p), (v), __ATOMIC_RELAXED))
 
 /* Compare and swap: true if *p was *expected and is now v, else *expected is what

@@ -17,10 +17,11 @@ static long membarrier(int command)
 	return syscall(__NR_membarrier, command, 0, 0);
 }
 
+enum { UNKNOWN, READY, REFUSED };
+static int state = UNKNOWN;
+
 bool membarrier_ready(void)
 {
-	enum { UNKNOWN, READY, REFUSED };
-	static int state = UNKNOWN;
 	int s = load_relaxed(&state);
 
 	if (s == UNKNOWN) {
@@ -41,4 +42,11 @@ void membarrier_all(void)
 {
 	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
 		fatal("membarrier(2) refused after registration (errno %d)", errno);
+}
+
+void membarrier_fork_child(void)
+{
+	if (load_relaxed(&state) == READY &&
+	    membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) != 0)
+		fatal("membarrier(2) refused in a child (errno %d)", errno);
 }

@@ -17,6 +17,9 @@
 /* Ask the kernel once for private expedited membarriers. True if they work. */
 bool membarrier_ready(void);
 
+/* In the child after fork(2). */
+void membarrier_fork_child(void);
+
 /* Only after membarrier_ready() said true. */
 void membarrier_all(void);
 

@@ -2,8 +2,8 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * The list of possible nodes is "0" or "0-3" or "0,2-3": the highest number in it
- * plus one is what arrays are sized by. Node numbers above the maximum fold.
+ * The lists of possible nodes and CPUs are "0" or "0-3" or "0,2-3": the highest number in
+ * them plus one is what arrays are sized by. Node numbers above the maximum fold.
  */
 #define _GNU_SOURCE
 #include "base/topology.h"
@@ -13,30 +13,45 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-static unsigned read_nodes(void)
+/* No Linux can be built for more. */
+#define CPUS_MOST 8192
+
+/* The highest number in a list of the system's, plus one; 0 if there is none. */
+static unsigned long list_end(const char *path)
 {
-	char line[256];
-	unsigned long highest = 0;
+	char line[4096];
+	unsigned long end = 0;
 	char *p = line;
-	FILE *file = fopen("/sys/devices/system/node/possible", "re");
+	FILE *file = fopen(path, "re");
 
 	if (!file)
-		return 1;
+		return 0;
 	if (!fgets(line, sizeof(line), file))
 		line[0] = '\0';
 	fclose(file);
 	while (*p) {
-		char *end;
-		unsigned long n = strtoul(p, &end, 10);
+		char *after;
+		unsigned long n = strtoul(p, &after, 10);
 
-		if (end == p)
+		if (after == p)
 			break;
-		if (n > highest)
-			highest = n;
-		p = *end ? end + 1 : end;
+		if (n + 1 > end)
+			end = n + 1;
+		p = *after ? after + 1 : after;
 	}
-	return highest < TOPOLOGY_NODES_MAX ? (unsigned)highest + 1 : TOPOLOGY_NODES_MAX;
+	return end;
+}
+
+static unsigned read_nodes(void)
+{
+	unsigned long nodes = list_end("/sys/devices/system/node/possible");
+
+	if (!nodes)
+		return 1;
+	return nodes < TOPOLOGY_NODES_MAX ? (unsigned)nodes : TOPOLOGY_NODES_MAX;
 }
 
 unsigned topology_nodes(void)
@@ -59,4 +74,30 @@ int topology_current_node(void *unused)
 	if (topology_nodes() == 1 || getcpu(&cpu, &node) != 0)
 		return 0;
 	return (int)(node % topology_nodes());
+}
+
+/*
+ * Where /sys is not there: as many CPUs as the kernel's own masks have room for, which is what
+ * the system call returns the length of. The number of CPUs we may run on says nothing.
+ */
+static unsigned mask_end(void)
+{
+	unsigned long mask[CPUS_MOST / 8 / sizeof(unsigned long)];
+	long bytes = syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
+
+	return bytes > 0 ? (unsigned)bytes * 8 : CPUS_MOST;
+}
+
+unsigned topology_cpus(void)
+{
+	static unsigned cpus;
+	unsigned n = load_relaxed(&cpus);
+
+	if (!n) {
+		n = (unsigned)list_end("/sys/devices/system/cpu/possible");
+		if (!n)
+			n = mask_end();
+		store_relaxed(&cpus, n);
+	}
+	return n;
 }

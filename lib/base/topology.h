@@ -13,4 +13,7 @@ unsigned topology_nodes(void);
 /* The node of the CPU that runs the caller, below topology_nodes(). May be old at once. */
 int topology_current_node(void *unused);
 
+/* More than the highest CPU number the kernel can ever give (CPUs that may be plugged in count). */
+unsigned topology_cpus(void);
+
 #endif

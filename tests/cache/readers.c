@@ -60,6 +60,17 @@ static struct node *node_make(struct party *p)
 	return node;
 }
 
+/* For some instructions, a turn of the scheduler, or up to two milliseconds. */
+static void hold_on(uint64_t *state)
+{
+	for (uint64_t i = test_below(state, 300); i; i--)
+		compiler_barrier();
+	if (!test_below(state, 16))
+		sched_yield();
+	if (!test_below(state, 500))
+		test_sleep_ms((unsigned)test_below(state, 3));
+}
+
 static void read_once(struct party *p)
 {
 	struct node *node;
@@ -68,10 +79,7 @@ static void read_once(struct party *p)
 	sheaf_gp_read_lock(p->gp);
 	node = load_acquire(&places[test_below(&p->state, PLACES)]);
 	generation = load_relaxed(&node->generation);
-	for (uint64_t i = test_below(&p->state, 300); i; i--)
-		compiler_barrier();
-	if (!test_below(&p->state, 16))
-		sched_yield();
+	hold_on(&p->state);
 	p->errors += load_relaxed(&node->generation) != generation;
 	if (p->plain)
 		p->errors += node->plain != generation;
@@ -147,14 +155,20 @@ static unsigned read_and_write(struct sheaf_gp *gp, bool plain, bool remote, uns
 	return errors;
 }
 
+/* Of each of two rounds, with both kinds of slots: ten seconds, or twenty minutes. */
+static unsigned torture_ms(void)
+{
+	return test_full() ? 300000 : test_slow() ? 700 : 2500;
+}
+
 START_TEST(no_reader_sees_reuse)
 {
-	const struct sheaf_gp_urcu_attr attr = {.size = sizeof(attr), .spacing_us = 1};
+	const struct sheaf_gp_driver_attr attr = {.size = sizeof(attr), .spacing_us = 1};
 	struct sheaf_gp_urcu urcu;
 	struct sheaf_cache_stats s;
 
 	ck_assert_int_eq(sheaf_gp_urcu_init(&urcu, &rcu_flavor, &attr), 0);
-	ck_assert_uint_eq(read_and_write(&urcu.gp, true, _i, test_full() ? 30000 : 700), 0);
+	ck_assert_uint_eq(read_and_write(&urcu.gp, true, _i, torture_ms()), 0);
 	s = cache_stats(cache);
 	ck_assert_uint_gt(s.recycled, 100);
 	arena_cache_end(&arena, cache);

@@ -338,6 +338,10 @@ START_TEST(slot_in_use_is_gone_round)
 	struct sheaf *sheaf;
 
 	begin(4, 4);
+	if (cache->cpus.n) {
+		end();
+		return;
+	}
 	fill_slot();
 	slot = slot_find(cache);
 	before = cache_stats(cache);
@@ -546,7 +550,6 @@ static void *flush_own(void *arg)
 /* While another party holds the slot, flush waits; it does not leave the slot full. */
 START_TEST(flush_does_not_skip)
 {
-	struct slot *slot;
 	pthread_t thread;
 
 	begin(8, 8);
@@ -555,13 +558,14 @@ START_TEST(flush_does_not_skip)
 	while (!load_acquire(&flushed))
 		;
 	pthread_mutex_lock(&cache->remote_lock);
-	slots_stop(cache);
-	slot = cache->stopped;
-	slot_seize(slot);
+	slots_stop(cache, PART_RCU | PART_ALLOC);
+	if (cache->stopped)
+		pthread_mutex_lock(&cache->stopped->lock);
 	store_release(&flushed, 2);
 	test_sleep_ms(50);
 	ck_assert_uint_eq(load_acquire(&flushed), 2);
-	slot_unseize(slot);
+	if (cache->stopped)
+		pthread_mutex_unlock(&cache->stopped->lock);
 	slots_go(cache);
 	pthread_mutex_unlock(&cache->remote_lock);
 	pthread_join(thread, NULL);
@@ -656,7 +660,8 @@ END_TEST
 START_TEST(many_caches_come_and_go)
 {
 	struct sheaf_cache *caches[100];
-	struct sheaf_cache_attr plain = {.size = sizeof(plain), .object_size = 64};
+	struct sheaf_cache_attr plain = {
+		.size = sizeof(plain), .object_size = 64, .slots = SHEAF_SLOTS_THREAD};
 
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < 100; i++) {

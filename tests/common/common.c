@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
+#define _GNU_SOURCE
 #include "common.h"
 
 #include "base/memory.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,10 +104,27 @@ unsigned test_rounds(unsigned quick)
 	return test_full() ? quick * 50 : quick;
 }
 
+/* Tests that count trips exactly stay on one CPU where slots are per CPU: TEST_PIN is set. */
+static void pin(void)
+{
+	cpu_set_t one, may;
+	int cpu;
+
+	if (!getenv("TEST_PIN") || sched_getaffinity(0, sizeof(may), &may))
+		return;
+	for (cpu = 0; cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &may); cpu++)
+		;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 int test_run(Suite *suite)
 {
 	SRunner *runner = srunner_create(suite);
 	int failed;
+
+	pin();
 
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
@@ -177,6 +196,17 @@ void test_sleep_ms(unsigned ms)
 	const struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
 
 	nanosleep(&time, NULL);
+}
+
+void test_pause(void)
+{
+	static __thread unsigned turns;
+	const struct timespec time = {0, 20000};
+
+	if (++turns % 16)
+		sched_yield();
+	else
+		nanosleep(&time, NULL);
 }
 
 static struct {

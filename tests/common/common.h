@@ -46,6 +46,10 @@ bool test_dies(void (*fn)(void *arg), void *arg, const char *text);
 uint64_t test_ms(void);
 void test_sleep_ms(unsigned ms);
 
+/* Between two looks at what another thread does. Not sched_yield() alone: who yields in a loop is
+ * put back further each time, and may then wait for seconds beside others who do not. */
+void test_pause(void);
+
 /* Make the n-th allocation of the library from now fail (0: the next), and, if
  * `all`, each one after it. */
 void test_fail_nth(unsigned n, bool all);

@@ -106,7 +106,7 @@ static void until_elapsed(struct party *p, uint64_t ticket)
 			p->result.unstable++;
 		if (!test_below(&p->state, 16))
 			sheaf_gp_hurry(c->gp);
-		sched_yield();
+		test_pause();
 	}
 }
 

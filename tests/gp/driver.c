@@ -18,7 +18,6 @@
 #include "common.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 
 #define SERVED_MS 5000
@@ -40,14 +39,14 @@ int pthread_setname_np(pthread_t thread, const char *name)
 
 static void begin(uint32_t spacing_us)
 {
-	const struct sheaf_gp_urcu_attr attr = {.size = sizeof(attr), .spacing_us = spacing_us};
+	const struct sheaf_gp_driver_attr attr = {.size = sizeof(attr), .spacing_us = spacing_us};
 
 	ck_assert_int_eq(sheaf_gp_urcu_init(&urcu, &rcu_flavor, &attr), 0);
 }
 
 static uint64_t periods(void)
 {
-	struct sheaf_gp_urcu_stats stats;
+	struct sheaf_gp_driver_stats stats;
 
 	sheaf_gp_urcu_stats(&urcu, &stats);
 	return stats.periods;
@@ -55,7 +54,7 @@ static uint64_t periods(void)
 
 static bool running(void)
 {
-	struct sheaf_gp_urcu_stats stats;
+	struct sheaf_gp_driver_stats stats;
 
 	sheaf_gp_urcu_stats(&urcu, &stats);
 	return stats.running;
@@ -69,7 +68,7 @@ static bool served(uint64_t ticket)
 	while (!sheaf_gp_elapsed(gp, ticket)) {
 		if (test_ms() > end)
 			return false;
-		sched_yield();
+		test_pause();
 	}
 	return true;
 }
@@ -77,7 +76,7 @@ static bool served(uint64_t ticket)
 START_TEST(wrong_attributes_are_refused)
 {
 	struct {
-		struct sheaf_gp_urcu_attr attr;
+		struct sheaf_gp_driver_attr attr;
 		uint64_t newer;
 	} attr = {.attr = {.size = sizeof(attr)}};
 
@@ -321,7 +320,7 @@ START_TEST(ticket_in_a_section_without_a_driver)
 	refuse_threads(true);
 	ck_assert_int_eq(pthread_create(&reader, &attr, ticket_in_section, gp), 0);
 	while (!load_acquire(&inside))
-		sched_yield();
+		test_pause();
 	ticket = sheaf_gp_ticket(gp);
 	ck_assert_int_eq(pthread_create(&waiter, &attr, wait_for, &ticket), 0);
 	while (!load_acquire(&taken) && test_ms() < end)
@@ -381,6 +380,244 @@ START_TEST(wait_in_a_read_section_is_told)
 }
 END_TEST
 
+/* A kind of our own: periods are counted, and may be made to cost processor time. */
+static uint32_t own_periods;
+static uint32_t own_cost_us;
+
+static void own_synchronize(struct sheaf_gp_driver *driver)
+{
+	struct timespec now;
+	uint64_t start, us;
+
+	(void)driver;
+	fetch_add_relaxed(&own_periods, 1);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	start = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+	do {
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+		us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000 - start;
+	} while (us < load_relaxed(&own_cost_us));
+}
+
+static bool own_read_ongoing(struct sheaf_gp_driver *driver)
+{
+	(void)driver;
+	return false;
+}
+
+static const struct sheaf_gp_driver_ops own_kind = {
+	.name = "own",
+	.synchronize = own_synchronize,
+	.read_ongoing = own_read_ongoing,
+};
+
+static void own_mark(void)
+{
+}
+
+static struct sheaf_gp_driver own;
+
+static void own_begin(uint32_t share)
+{
+	const struct sheaf_gp_driver_attr attr = {.size = sizeof(attr), .share = share};
+
+	own_periods = own_cost_us = 0;
+	ck_assert_int_eq(sheaf_gp_driver_init(&own, &own_kind, &attr, own_mark, own_mark), 0);
+}
+
+START_TEST(kinds_of_ones_own)
+{
+	struct sheaf_gp_driver_attr attr = {.size = sizeof(attr), .share = 1001};
+	struct sheaf_gp_driver_ops lacking = own_kind;
+
+	ck_assert_int_eq(sheaf_gp_driver_init(&own, &own_kind, &attr, own_mark, own_mark), -EINVAL);
+	ck_assert_int_eq(sheaf_gp_driver_init(&own, &own_kind, NULL, NULL, own_mark), -EINVAL);
+	ck_assert_int_eq(sheaf_gp_driver_init(&own, NULL, NULL, own_mark, own_mark), -EINVAL);
+	lacking.synchronize = NULL;
+	ck_assert_int_eq(sheaf_gp_driver_init(&own, &lacking, NULL, own_mark, own_mark), -EINVAL);
+	own_begin(0);
+	for (unsigned i = 1; i < 10; i++) {
+		ck_assert_int_eq(sheaf_gp_wait(&own.gp, sheaf_gp_ticket(&own.gp)), 0);
+		ck_assert_uint_ge(load_relaxed(&own_periods), i);
+	}
+	sheaf_gp_driver_fini(&own);
+}
+END_TEST
+
+/* Periods of so many ms that come one after another, without hurry. */
+static uint32_t periods_in(unsigned ms)
+{
+	uint64_t end = test_ms() + ms;
+	uint32_t before = load_relaxed(&own_periods);
+
+	while (test_ms() < end) {
+		sheaf_gp_ticket(&own.gp);
+		test_sleep_ms(1);
+	}
+	return load_relaxed(&own_periods) - before;
+}
+
+START_TEST(what_a_period_costs_spaces_them)
+{
+	struct sheaf_gp_driver_stats stats;
+	uint64_t ticket;
+
+	/* 10 us of 1 %: one each ms. */
+	own_begin(0);
+	own_cost_us = 10;
+	ck_assert_uint_le(periods_in(200), 220);
+	sheaf_gp_driver_stats(&own, &stats);
+	ck_assert_uint_ge(stats.cost_ns, 10000);
+	ck_assert_uint_ge(stats.spacing_ns, 1000000);
+	ck_assert_uint_le(stats.spacing_ns, 4000000);
+	sheaf_gp_driver_fini(&own);
+
+	/* However dear, each 4 ms. */
+	own_begin(1);
+	own_cost_us = 100;
+	ck_assert_uint_le(periods_in(200), 60);
+	ck_assert_uint_gt(load_relaxed(&own_periods), 1);
+	sheaf_gp_driver_stats(&own, &stats);
+	ck_assert_uint_eq(stats.spacing_ns, 4000000);
+	/* Under pressure ten times as often. */
+	ticket = sheaf_gp_ticket(&own.gp);
+	for (uint64_t end = test_ms() + 200; test_ms() < end;) {
+		sheaf_gp_hurry(&own.gp);
+		if (sheaf_gp_elapsed(&own.gp, ticket))
+			ticket = sheaf_gp_ticket(&own.gp);
+	}
+	ck_assert_uint_le(load_relaxed(&own_periods), 60 + 600);
+	sheaf_gp_driver_fini(&own);
+
+	/* The whole of a processor, and cheap: each 100 us at most. */
+	own_begin(1000);
+	ck_assert_uint_le(periods_in(100), 1100);
+	sheaf_gp_driver_stats(&own, &stats);
+	ck_assert_uint_eq(stats.spacing_ns, 100000);
+	sheaf_gp_driver_fini(&own);
+}
+END_TEST
+
+START_TEST(giving_way_ends_with_the_period)
+{
+	uint64_t ticket, start;
+
+	own_begin(0);
+	/* Nothing wanted: nothing to wait for. */
+	start = test_ms();
+	for (unsigned i = 0; i < 1000; i++)
+		sheaf_gp_give_way(&own.gp);
+	ck_assert_uint_eq(load_relaxed(&own_periods), 0);
+	ck_assert_uint_lt(test_ms() - start, SERVED_MS);
+	for (unsigned i = 0; i < 100; i++) {
+		ticket = sheaf_gp_ticket(&own.gp);
+		start = test_ms();
+		while (!sheaf_gp_elapsed(&own.gp, ticket)) {
+			sheaf_gp_give_way(&own.gp);
+			ck_assert_uint_lt(test_ms() - start, SERVED_MS);
+		}
+	}
+	sheaf_gp_driver_fini(&own);
+}
+END_TEST
+
+struct own_task {
+	struct sheaf_gp_task task;
+	uint32_t runs;
+	uint32_t again;
+	uint64_t at_ms;
+};
+
+static void own_run(struct sheaf_gp_task *task)
+{
+	struct own_task *t = (struct own_task *)task;
+
+	t->at_ms = test_ms();
+	if (t->again) {
+		t->again--;
+		sheaf_gp_arm(&own.gp, task);
+	}
+	fetch_add_acq_rel(&t->runs, 1);
+}
+
+static bool has_run(struct own_task *task, uint32_t times)
+{
+	uint64_t end = test_ms() + SERVED_MS;
+
+	while (load_acquire(&task->runs) < times)
+		if (test_ms() > end)
+			return false;
+	return true;
+}
+
+START_TEST(tasks_run_when_due)
+{
+	struct own_task tasks[2] = {{{.run = own_run, .delay_ns = 20000000}, 0, 0, 0},
+				    {{.run = own_run, .delay_ns = 1000000}, 0, 5, 0}};
+	uint64_t start;
+	uint32_t before;
+
+	own_begin(0);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(sheaf_gp_attach(&own.gp, &tasks[i].task), 0);
+	test_sleep_ms(5);
+	ck_assert_uint_eq(load_acquire(&tasks[0].runs) + load_acquire(&tasks[1].runs), 0);
+	start = test_ms();
+	sheaf_gp_arm(&own.gp, &tasks[0].task);
+	sheaf_gp_arm(&own.gp, &tasks[0].task);
+	sheaf_gp_arm(&own.gp, &tasks[1].task);
+	ck_assert(has_run(&tasks[0], 1));
+	ck_assert_uint_ge(tasks[0].at_ms + 1, start + 20);
+	ck_assert(has_run(&tasks[1], 6));
+	/* Not more, and no periods. */
+	test_sleep_ms(50);
+	ck_assert_uint_eq(load_acquire(&tasks[0].runs), 1);
+	ck_assert_uint_eq(load_acquire(&tasks[1].runs), 6);
+	ck_assert_uint_eq(load_relaxed(&own_periods), 0);
+	/* Also while periods are run. */
+	sheaf_gp_arm(&own.gp, &tasks[1].task);
+	periods_in(20);
+	ck_assert(has_run(&tasks[1], 7));
+	/* None is lost, whatever the driver is about. */
+	for (unsigned i = test_rounds(2000); i; i--) {
+		tasks[1].task.delay_ns = i % 3 ? 0 : 20000;
+		/* Its last run is over, or it is armed still. */
+		before = load_acquire(&tasks[1].runs);
+		sheaf_gp_arm(&own.gp, &tasks[1].task);
+		ck_assert(has_run(&tasks[1], before + !(i % 3)));
+		if (i % 3 == 1)
+			sheaf_gp_ticket(&own.gp);
+	}
+	sheaf_gp_detach(&own.gp, &tasks[1].task);
+	sheaf_gp_arm(&own.gp, &tasks[0].task);
+	ck_assert(has_run(&tasks[0], 2));
+	sheaf_gp_detach(&own.gp, &tasks[0].task);
+	sheaf_gp_driver_fini(&own);
+}
+END_TEST
+
+START_TEST(one_source_for_all)
+{
+	struct sheaf_gp *first, *second, *third;
+	static struct rcu_flavor_struct other;
+
+	ck_assert_int_eq(sheaf_gp_urcu_get(&first, NULL), -EINVAL);
+	ck_assert_int_eq(sheaf_gp_urcu_get(&first, &rcu_flavor), 0);
+	ck_assert_int_eq(sheaf_gp_urcu_get(&second, &rcu_flavor), 0);
+	ck_assert_ptr_eq(first, second);
+	other = rcu_flavor;
+	ck_assert_int_eq(sheaf_gp_urcu_get(&third, &other), 0);
+	ck_assert_ptr_ne(first, third);
+	sheaf_gp_urcu_put(first);
+	ck_assert_int_eq(sheaf_gp_wait(second, sheaf_gp_ticket(second)), 0);
+	sheaf_gp_urcu_put(third);
+	sheaf_gp_urcu_put(second);
+	test_fail_nth(0, true);
+	ck_assert_int_eq(sheaf_gp_urcu_get(&first, &rcu_flavor), -ENOMEM);
+	ck_assert(test_fail_end());
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("gp");
@@ -399,6 +636,11 @@ int main(void)
 	tcase_add_test(tc, ticket_in_a_section_without_a_driver);
 	tcase_add_test(tc, end_in_any_state);
 	tcase_add_test(tc, wait_in_a_read_section_is_told);
+	tcase_add_test(tc, kinds_of_ones_own);
+	tcase_add_test(tc, what_a_period_costs_spaces_them);
+	tcase_add_test(tc, giving_way_ends_with_the_period);
+	tcase_add_test(tc, tasks_run_when_due);
+	tcase_add_test(tc, one_source_for_all);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }

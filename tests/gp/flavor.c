@@ -39,11 +39,11 @@ static void conform_from(uint64_t first)
 		.quiescent = quiescent,
 		.waits = true,
 	};
-	struct sheaf_gp_urcu_stats stats;
+	struct sheaf_gp_driver_stats stats;
 	struct conform_result result;
 
 	ck_assert_int_eq(sheaf_gp_urcu_init(&urcu, &rcu_flavor, NULL), 0);
-	urcu.begun = urcu.gp.completed = first;
+	urcu.driver.begun = urcu.gp.completed = first;
 	result = conform_run(&conform, test_full() ? 10000 : 400);
 	sheaf_gp_urcu_stats(&urcu, &stats);
 	sheaf_gp_urcu_fini(&urcu);

@@ -6,7 +6,8 @@
  * sleeps (of up to four threads, up to a number of preemptions) no ticket is forgotten: whoever
  * only looks, or waits, is served, be the driver awake, asleep, in between, just being
  * made, or not to be had; no ticket elapses while a section that was running when it was
- * taken goes on; and the end comes. A forgotten wake-up is a run that gets stuck. The
+ * taken goes on; no period is under way during a fork but what a reader forks in;
+ * forks and periods let each other go on; and the end comes. A forgotten wake-up is a run that gets stuck. The
  * flavour is a plain one made here, which waits for the sections that it finds.
  */
 #include <sheaf/gp.h>
@@ -14,7 +15,9 @@
 #include <urcu/flavor.h>
 
 #include "base/atomic.h"
+#include "base/futex.h"
 #include "common.h"
+#include "gp_fork.h"
 #include "schedule.h"
 
 #include <stdio.h>
@@ -27,6 +30,7 @@ static __thread unsigned self = SCHEDULE_THREADS;
 static unsigned done;
 static unsigned errors;
 static unsigned threads;
+static unsigned periods;
 
 static void plain_lock(void)
 {
@@ -49,12 +53,14 @@ static void plain_synchronize(void)
 {
 	unsigned seen[SCHEDULE_THREADS];
 
+	periods++;
 	schedule_point();
 	for (unsigned i = 0; i < SCHEDULE_THREADS; i++)
 		seen[i] = section[i];
 	for (unsigned i = 0; i < SCHEDULE_THREADS; i++)
 		while (seen[i] % 2 && section[i] == seen[i])
 			schedule_yield();
+	periods--;
 }
 
 static void nothing(void)
@@ -72,10 +78,10 @@ static const struct rcu_flavor_struct plain_flavor = {
 
 static void begin(void)
 {
-	const struct sheaf_gp_urcu_attr attr = {.size = sizeof(attr), .spacing_us = 1};
+	const struct sheaf_gp_driver_attr attr = {.size = sizeof(attr), .spacing_us = 1};
 
 	sheaf_gp_urcu_init(&urcu, &plain_flavor, &attr);
-	done = errors = 0;
+	done = errors = periods = 0;
 	for (unsigned i = 0; i <= SCHEDULE_THREADS; i++)
 		section[i] = 0;
 }
@@ -179,6 +185,64 @@ static void run_alone_for_a_while(unsigned me)
 	finish();
 }
 
+/* What fork() does, up to the moment of it and in the parent after it. It takes a microsecond,
+ * in which others get as far as they can. */
+static void fork_once(bool reader)
+{
+	uint64_t start = clock_ns();
+	uint32_t copying = 0;
+
+	gp_fork_prepare();
+	errors += !reader && periods;
+	futex_wait(&copying, 0, clock_ns() + 1000);
+	errors += !reader && periods;
+	gp_fork_parent();
+	/* It did not have to wait until its patience was at an end. */
+	errors += clock_ns() - start > 1000000000;
+}
+
+/* The fork ends though others go on asking; they are served though forks go on. */
+static void run_forks(unsigned me)
+{
+	uint64_t ticket;
+
+	self = me;
+	ticket = sheaf_gp_ticket(gp);
+	if (me == threads - 1 && threads > 1)
+		check_ticket(wait_for);
+	else
+		do {
+			fork_once(false);
+		} while (!sheaf_gp_elapsed(gp, ticket));
+	finish();
+}
+
+static void run_fork_in_a_section(unsigned me)
+{
+	self = me;
+	if (me == 0) {
+		sheaf_gp_read_lock(gp);
+		sheaf_gp_ticket(gp);
+		fork_once(true);
+		sheaf_gp_read_unlock(gp);
+	}
+	if (me == 2)
+		fork_once(false);
+	else
+		check_ticket(me ? wait_for : poll);
+	finish();
+}
+
+static void run_forks_alone(unsigned me)
+{
+	self = me;
+	if (me)
+		check_ticket(wait_for);
+	else
+		fork_once(false);
+	finish();
+}
+
 static const struct interleaving {
 	const char *name;
 	unsigned threads;
@@ -195,6 +259,12 @@ static const struct interleaving {
 	{"without a driver", 2, true, run_alone},
 	{"without a driver, a reader", 3, true, run_alone},
 	{"without a driver at first", 2, true, run_alone_for_a_while},
+	{"a fork", 1, false, run_forks},
+	{"a fork, one waits", 2, false, run_forks},
+	{"two forks, one waits", 3, false, run_forks},
+	{"a fork in a section", 2, false, run_fork_in_a_section},
+	{"two forks, one in a section", 3, false, run_fork_in_a_section},
+	{"a fork without a driver", 3, true, run_forks_alone},
 };
 
 #define INTERLEAVINGS (sizeof(interleavings) / sizeof(interleavings[0]))

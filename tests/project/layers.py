@@ -21,6 +21,8 @@ def layer(path):
         return "base"
     if "tools" in parts:
         return "tools"
+    if "rseq" in parts:
+        return "cache"
     stem = re.split(r"[_.]", parts[-1])[0]
     stem = PART_OF.get(stem, stem)
     return stem if stem in LAYERS else None

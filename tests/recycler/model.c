@@ -187,7 +187,7 @@ static void step_give(void)
 {
 	struct sheaf *sheaf = hand[--in_hand];
 	unsigned hurries = source.hurries;
-	bool pressure;
+	bool pressure, ripe_there;
 
 	while (sheaf_pop(sheaf))
 		;
@@ -198,9 +198,15 @@ static void step_give(void)
 	model.given++;
 	if (model.objects > model.peak)
 		model.peak = model.objects;
+	/* As far as the recycler has looked. */
+	ripe_there = recycler.waiting && sheaf_gp_elapsed(&source.gp, recycler.oldest);
 	pressure = sheaf_recycler_give(&recycler, sheaf);
 	ck_assert_int_eq(pressure, model.hard && model.objects > model.hard);
-	ck_assert_uint_eq(source.hurries - hurries, model.soft && model.objects > model.soft);
+	ck_assert_uint_eq(source.hurries - hurries,
+			  model.soft && model.objects > model.soft && !ripe_there);
+	ck_assert_uint_eq(sheaf_recycler_objects(&recycler), model.objects);
+	/* What has come in since is worth a look. */
+	ck_assert(sheaf_recycler_ripe(&recycler) == (ripe_there || !recycler.waiting));
 }
 
 static void step_take(bool callback)

@@ -116,7 +116,7 @@ static void *take_on(void *arg)
 		else if (load_acquire(&stop))
 			last = true;
 		else
-			sched_yield();
+			test_pause();
 	}
 	return NULL;
 }
@@ -126,7 +126,7 @@ static void *step_on(void *arg)
 	(void)arg;
 	while (load_acquire(&givers_left)) {
 		sheaf_gp_manual_step(&manual);
-		sched_yield();
+		test_pause();
 	}
 	sheaf_gp_manual_step(&manual);
 	store_release(&stop, true);
@@ -343,7 +343,7 @@ static unsigned read_and_write(struct sheaf_gp *gp, bool plain, bool freed, unsi
 
 START_TEST(no_reader_sees_reuse)
 {
-	const struct sheaf_gp_urcu_attr attr = {.size = sizeof(attr), .spacing_us = 1};
+	const struct sheaf_gp_driver_attr attr = {.size = sizeof(attr), .spacing_us = 1};
 	struct sheaf_gp_urcu urcu;
 	struct sheaf_recycler_stats stats;
 	unsigned errors;

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * What the library does round fork(2). One set of handlers for all of it, because the order
+ * counts: a level may wait for parties that need the levels after it, never the other way round.
+ *
+ *	FORK_GP     waits for drivers to end their period; readers who hold it up may be
+ *	            in any call on a cache meanwhile, so nothing may be locked before
+ *	FORK_CALLS  waits for calls into liburcu, which are short and need nothing of ours
+ *	FORK_CACHE  holds back remote parties; they need slabs, and no driver
+ *	FORK_SLAB   locks
+ */
+#ifndef BASE_FORK_H
+#define BASE_FORK_H
+
+enum fork_level { FORK_GP, FORK_CALLS, FORK_CACHE, FORK_SLAB, FORK_LEVELS };
+
+struct fork_handlers {
+	void (*prepare)(void);
+	void (*parent)(void);
+	void (*child)(void);
+};
+
+/*
+ * Sets the handlers of a level, the same each time; from then on they are called. 0, or -ENOMEM.
+ * May be called with the level's own locks held.
+ */
+int fork_handle(enum fork_level level, const struct fork_handlers *handlers);
+
+#endif

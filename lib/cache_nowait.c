@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * Calls for any context, signal handlers included, and what they leave behind.
+ *
+ * They may interrupt any instruction of the library on the same cache. So they use only what
+ * is whole at every instruction: operations on slots (a thread slot that is in use turns them
+ * away), the barn, the recycler's take, and the single words below. They do not lock,
+ * wait, call the backend, malloc, or the grace-period source.
+ *
+ * What a handler cannot put away is left on the node, for the next normal call that leaves
+ * the fast path:
+ *
+ *	spilled   free objects, chained through their own first word
+ *	sealed    rcu sheaves that want a ticket, chained through link
+ *	noted     retired objects, each in a note
+ *
+ * A retired object is still read by others, so it cannot carry a chain: it needs a place in a
+ * sheaf, or a note. In this order: the rcu sheaf of the slot; an empty sheaf of the barn; one
+ * of the node's notes, which normal calls give back; any sheaf of free objects, which are
+ * spilled to empty it; a page of memory from the kernel.
+ *
+ * Guarantees:
+ *  N1  spilled, sealed and noted are only pushed to with CAS, and emptied as a whole with an
+ *      exchange: no ABA, and nobody looks at what it does not own. A note is taken by
+ *      clearing its bit in a word and given back by setting it.
+ *  N2  What was left before the exchange is visible to who takes it in: CAS (release) to
+ *      exchange (acquire). A note's last use is over before its bit is set (release to acquire).
+ *  N3  A barrier does not miss what was retired before it. That lies in an rcu sheaf, which
+ *      the barrier takes over; or on noted or sealed, which it takes in before that; or a handler
+ *      has moved that rcu sheaf to sealed meanwhile, in a transit, for which the barrier waits
+ *      before it takes in sealed once more; or another party has taken it in. That one has begun
+ *      a transit before its exchange (release), and the barrier, who found the list without it
+ *      (acquire), sees that and waits. So nobody may take from these lists and put back.
+ */
+#include "cache_state.h"
+
+#include "base/memory.h"
+#include "base/report.h"
+
+#include <string.h>
+
+#define NOTE_WORDS 4
+
+struct note {
+	struct note *next;
+	void *object;
+};
+
+struct notes {
+	uint64_t free[NOTE_WORDS]; /* a bit per note */
+	struct note note[NOTE_WORDS * 64];
+};
+
+bool notes_make(struct cache_node *node)
+{
+	struct notes *notes = memory_zalloc(CACHE_LINE, sizeof(*notes));
+	unsigned i;
+
+	if (!notes)
+		return false;
+	for (i = 0; i < NOTE_WORDS; i++)
+		notes->free[i] = UINT64_MAX;
+	node->notes = notes;
+	return true;
+}
+
+void notes_delete(struct cache_node *node)
+{
+	memory_free(node->notes);
+}
+
+static struct note *note_take(struct notes *notes)
+{
+	unsigned i;
+
+	for (i = 0; i < NOTE_WORDS; i++) {
+		uint64_t found = load_relaxed(&notes->free[i]);
+
+		while (found) {
+			unsigned n = (unsigned)__builtin_ctzll(found);
+
+			/* acquire: N2 */
+			found = fetch_and_acquire(&notes->free[i], ~(UINT64_C(1) << n));
+			if (found & UINT64_C(1) << n)
+				return &notes->note[i * 64 + n];
+		}
+	}
+	return NULL;
+}
+
+static void note_give(struct notes *notes, struct note *note)
+{
+	unsigned n = (unsigned)(note - notes->note);
+
+	fetch_or_release(&notes->free[n / 64], UINT64_C(1) << n % 64); /* N2 */
+}
+
+/* Can free objects be chained? Those of the library's backends always can. */
+static bool can_chain(const struct sheaf_cache *cache)
+{
+	return cache->object_size >= sizeof(void *);
+}
+
+/* The chain through a free object, which need not be aligned for a pointer. */
+static void chain_set(void *object, void *next)
+{
+	annotate_alloc(object, sizeof(next));
+	memcpy(object, &next, sizeof(next));
+	annotate_free(object, sizeof(next));
+}
+
+static void *chain_next(void *object)
+{
+	void *next;
+
+	annotate_read(object, sizeof(next));
+	memcpy(&next, object, sizeof(next));
+	annotate_free(object, sizeof(next));
+	return next;
+}
+
+/* Pushes the chain from first to last (n objects). */
+static void spill(struct cache_node *node, void *first, void *last, uint64_t n)
+{
+	void *head = load_relaxed(&node->spilled);
+
+	fetch_add_relaxed(&node->spilled_objects, n);
+	do {
+		chain_set(last, head);
+		/* release: N2 */
+	} while (!cas_weak_release(&node->spilled, &head, first));
+}
+
+/* Takes all that is spilled on a node. */
+static void *unspill(struct cache_node *node)
+{
+	return load_relaxed(&node->spilled) ? exchange_acq_rel(&node->spilled, NULL) : NULL;
+}
+
+static void leave_sealed(struct sheaf_cache *cache, struct cache_node *node, struct sheaf *sheaf)
+{
+	struct sheaf *head = load_relaxed(&node->sealed);
+
+	fetch_add_relaxed(&cache->spills, 1);
+	sheaf->node = (uint16_t)(node - cache->node);
+	do {
+		sheaf->link = head;
+		/* release: N2 */
+	} while (!cas_weak_release(&node->sealed, &head, sheaf));
+}
+
+/* False if all notes are taken. */
+static bool leave_noted(struct sheaf_cache *cache, struct cache_node *node, void *object)
+{
+	struct note *note = note_take(node->notes);
+	struct note *head = load_relaxed(&node->noted);
+
+	if (!note)
+		return false;
+	fetch_add_relaxed(&cache->spills, 1);
+	note->object = object;
+	do {
+		note->next = head;
+		/* release: N2 */
+	} while (!cas_weak_release(&node->noted, &head, note));
+	return true;
+}
+
+/* A sheaf of free objects, emptied by spilling them. */
+static struct sheaf *empty_by_spilling(struct sheaf_cache *cache, struct cache_node *node)
+{
+	struct sheaf *sheaf = cache_take_spare(cache, true);
+	uint32_t i;
+
+	if (!sheaf)
+		sheaf = sheaf_barn_take_full(&node->barn);
+	if (!sheaf || sheaf_empty(sheaf))
+		return sheaf;
+	for (i = 1; i < sheaf->size; i++)
+		chain_set(sheaf->objects[i - 1], sheaf->objects[i]);
+	spill(node, sheaf->objects[0], sheaf->objects[sheaf->size - 1], sheaf->size);
+	sheaf->size = 0;
+	return sheaf;
+}
+
+/* Without a note left: an empty sheaf at any price. */
+static struct sheaf *dear_one(struct sheaf_cache *cache, struct cache_node *node)
+{
+	struct sheaf *sheaf = sheaf_barn_take_empty(&node->barn);
+
+	if (!sheaf && can_chain(cache))
+		sheaf = empty_by_spilling(cache, node);
+	return sheaf ? sheaf : sheaf_map();
+}
+
+/* The rcu sheaf is full: this one takes its place, with the object in it. If there is no way
+ * in, or another one came first, it is left by itself. */
+static void retire_in(struct sheaf_cache *cache, struct cache_node *node, struct sheaf *fresh,
+		      void *object)
+{
+	struct slot_io io = {.sheaf = fresh};
+
+	sheaf_push(fresh, object);
+	if (slot_do(cache, SLOT_INSTALL_RCU_FULL, true, &io) == SLOT_DID)
+		store_relaxed(&cache->age_missed, true);
+	else
+		io.sheaf = fresh;
+	if (io.sheaf)
+		leave_sealed(cache, node, io.sheaf);
+}
+
+/* Not into the rcu sheaf of the slot: it is full, or there is no way in. */
+static void retire_aside(struct sheaf_cache *cache, struct cache_node *node, bool full, void *object)
+{
+	struct sheaf *fresh = NULL;
+
+	if (full) {
+		fetch_add_relaxed(&slot_trips(cache)->barn_free, 1);
+		fresh = sheaf_barn_take_empty(&node->barn);
+	}
+	if (!fresh && leave_noted(cache, node, object))
+		return;
+	if (!fresh)
+		fresh = dear_one(cache, node);
+	if (fresh)
+		retire_in(cache, node, fresh, object);
+	else
+		fetch_add_relaxed(&cache->abandoned, 1);
+}
+
+void sheaf_cache_free_rcu_nowait(struct sheaf_cache *cache, void *object)
+{
+	struct slot_io io = {.objects = &object};
+	struct cache_node *node;
+	enum slot_did did;
+	uint64_t *transit;
+
+	if (!object)
+		return;
+	if (!cache->gp)
+		fatal("cache %s: retire without a grace-period source", cache->name);
+	did = slot_do(cache, SLOT_PUSH_RCU, true, &io);
+	if (did == SLOT_DID)
+		return;
+	node = cache_node(cache);
+	transit = transit_begin(cache, node);
+	if (did == SLOT_AWAY)
+		fetch_add_relaxed(&cache->bypassed, 1);
+	retire_aside(cache, node, did == SLOT_UNMET, object);
+	transit_end(transit);
+}
+
+/* From what is spilled on the node; the rest goes back. */
+static void *alloc_spilled(struct cache_node *node)
+{
+	void *object = unspill(node), *none = NULL, *rest, *last, *next;
+
+	if (!object)
+		return NULL;
+	fetch_sub_relaxed(&node->spilled_objects, 1);
+	rest = chain_next(object);
+	/* release: N2. Nobody has spilled meanwhile, as a rule. */
+	if (!rest || cas_release(&node->spilled, &none, rest))
+		return object;
+	for (last = rest; (next = chain_next(last)) != NULL; last = next)
+		;
+	spill(node, rest, last, 0);
+	return object;
+}
+
+void *sheaf_cache_alloc_nowait(struct sheaf_cache *cache)
+{
+	void *object;
+
+	if (!cache_get(cache, SHEAF_NOWAIT | CACHE_LAYERS_ONLY, 1, &object))
+		object = alloc_spilled(cache_node(cache));
+	if (object)
+		object_out(cache, object);
+	return object;
+}
+
+/* No place in slot or barn. */
+static void free_aside(struct sheaf_cache *cache, struct cache_node *node, void *object)
+{
+	struct sheaf *page;
+
+	if (can_chain(cache)) {
+		fetch_add_relaxed(&cache->spills, 1);
+		spill(node, object, object, 1);
+		return;
+	}
+	/* The page of the last one, as a rule. */
+	page = barn_take_roomy(&node->barn);
+	if (!page)
+		page = sheaf_map();
+	if (!page) {
+		fetch_add_relaxed(&cache->abandoned, 1);
+		return;
+	}
+	sheaf_push(page, object);
+	sheaf_barn_keep(&node->barn, page);
+}
+
+void sheaf_cache_free_nowait(struct sheaf_cache *cache, void *object)
+{
+	struct sheaf *full, *roomy;
+	struct cache_node *node;
+	enum slot_did did;
+	size_t done = 0;
+
+	if (!object)
+		return;
+	object_in(cache, object);
+	did = cache_slot_put(cache, true, 1, &object, &done);
+	if (did == SLOT_DID)
+		return;
+	if (did == SLOT_AWAY)
+		fetch_add_relaxed(&cache->bypassed, 1);
+	node = cache_node(cache);
+	full = roomy = cache_take_spare(cache, true);
+	if (!full)
+		roomy = sheaf_barn_take_empty(&node->barn);
+	else if (sheaf_full(full))
+		roomy = sheaf_barn_trade_full(&node->barn, full);
+	if (!roomy && full)
+		cache_put_sheaf(cache, full, true);
+	if (!roomy) {
+		free_aside(cache, node, object);
+		return;
+	}
+	sheaf_push(roomy, object);
+	cache_put_sheaf(cache, roomy, true);
+}
+
+static void take_in_spilled(struct sheaf_cache *cache, struct cache_node *node)
+{
+	void *batch[64], *object = unspill(node);
+	size_t n;
+
+	while (object) {
+		for (n = 0; object && n < sizeof(batch) / sizeof(*batch); n++) {
+			batch[n] = object;
+			object = chain_next(object);
+		}
+		cache_put_many(cache, n, batch);
+		fetch_sub_relaxed(&node->spilled_objects, n);
+	}
+}
+
+static void take_in_sealed(struct sheaf_cache *cache, struct cache_node *node)
+{
+	struct sheaf *sheaf = exchange_acq_rel(&node->sealed, NULL), *next;
+
+	for (; sheaf; sheaf = next) {
+		next = sheaf->link;
+		cache_seal(cache, node, sheaf);
+	}
+}
+
+/*
+ * An empty sheaf is there before the first note is taken: who must not wait leaves them
+ * where they are, rather than to have them in hand without memory.
+ */
+static void take_in_noted(struct sheaf_cache *cache, struct cache_node *node, bool may_wait)
+{
+	struct sheaf *fresh = cache_fresh_sheaf(cache);
+	struct note *note = NULL, *next;
+	void *object;
+
+	if (fresh || may_wait)
+		note = exchange_acq_rel(&node->noted, NULL);
+	for (; note; note = next) {
+		next = note->next;
+		object = note->object;
+		note_give(node->notes, note);
+		if (!fresh)
+			fresh = cache_fresh_sheaf(cache);
+		if (cache_retire(cache, object, fresh))
+			fresh = NULL;
+	}
+	if (fresh)
+		sheaf_dispose(cache, fresh);
+}
+
+void cache_take_in_retired(struct sheaf_cache *cache, struct cache_node *node, bool may_wait)
+{
+	uint64_t *transit;
+
+	if (!load_acquire(&node->sealed) && !load_acquire(&node->noted))
+		return;
+	transit = transit_begin(cache, node);
+	take_in_sealed(cache, node);
+	/* acquire: N3, where this is all that is looked at */
+	if (load_acquire(&node->noted))
+		take_in_noted(cache, node, may_wait);
+	transit_end(transit);
+}
+
+void cache_unspill_slow(struct sheaf_cache *cache, struct cache_node *node, bool may_wait)
+{
+	if (load_relaxed(&node->spilled))
+		take_in_spilled(cache, node);
+	cache_take_in_retired(cache, node, may_wait);
+}
+
+uint64_t spilled_objects(struct sheaf_cache *cache)
+{
+	uint64_t n = 0;
+	uint32_t i;
+
+	for (i = 0; i < cache->nodes; i++)
+		n += load_relaxed(&cache->node[i].spilled_objects);
+	return n;
+}
