@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: the libsheaf authors
 """Includes point downwards only: base < sheaf < barn < gp < recycler < backend < slab <
-cache < tree < tools. The layer of a file is told by its name.
+cache < tree < ck < tools. The layer of a file is told by its name.
 
 usage: layers.py SOURCE_ROOT
 """
@@ -9,7 +9,7 @@ import pathlib
 import re
 import sys
 
-LAYERS = ["base", "sheaf", "barn", "gp", "recycler", "backend", "slab", "cache", "tree", "tools"]
+LAYERS = ["base", "sheaf", "barn", "gp", "recycler", "backend", "slab", "cache", "tree", "ck", "tools"]
 # Files named after a part of a layer.
 PART_OF = {"slot": "cache"}
 
