@@ -2,10 +2,14 @@
 # shellcheck shell=bash disable=SC2034
 # SPDX-FileCopyrightText: the libsheaf authors
 #
-# Sourced by tools/try and tools/check: goes to the top of the tree and sees to it that
-# the packages they need are there.
+# Sourced by the scripts beside it: goes to the top of the tree and sees to it that the
+# packages they need are there.
 #
-#   need PACKAGE...   installs what is missing, or prints the one line that does, and ends
+#   need PACKAGE...                             installs what is missing, or prints the one
+#                                               line that does, and ends
+#   configure NAME "MESON OPTIONS"              sets up build/NAME, once
+#   build NAME "MESON OPTIONS" "TEST OPTIONS"   sets up, builds and tests build/NAME; adds it
+#                                               to $builds, and makes $status 1 on failure
 
 set -eu
 cd "$(dirname "$0")/.."
@@ -46,3 +50,33 @@ need() {
 
 # What it takes to build and run the library and its tools.
 BASE_PACKAGES="gcc libc6-dev meson ninja-build pkg-config liburcu-dev libck-dev zlib1g-dev"
+
+configure() {
+	local dir=build/$1
+
+	[ ! -f "$dir/build.ninja" ] || return 0
+	mkdir -p build
+	# shellcheck disable=SC2086
+	meson setup "$dir" $2 >"$dir.log" 2>&1 || {
+		cat "$dir.log"
+		return 1
+	}
+}
+
+status=0
+builds=""
+
+build() {
+	local name=$1 dir=build/$1 start=$SECONDS
+
+	echo "== $name"
+	builds="$builds $dir"
+	rm -f "$dir"/meson-logs/testlog*.json
+	if ! configure "$name" "$2" || ! ninja -C "$dir" --quiet; then
+		status=1
+		return 0
+	fi
+	# shellcheck disable=SC2086
+	meson test -C "$dir" --no-rebuild --print-errorlogs $3 || status=1
+	echo "== $name took $((SECONDS - start)) s"
+}
