@@ -201,7 +201,7 @@ static bool rig_setup(struct rig *rig, const struct scenario *scenario,
 	if (!peer)
 		return false;
 	rig->pattern = scenario->pattern;
-	if (scenario->own) {
+	if (scenario->pattern == &pattern_trips) {
 		rig->pattern = trip_patterns[rig->env.param[PARAM_PATTERN]].pattern;
 		rig->quota = 60 * 200;
 	}
@@ -256,6 +256,7 @@ static void trips_write(const struct bench_trips *from, const struct bench_trips
 	fprintf(answers, "stat trips.held_slots %llu\n", (unsigned long long)to->held_slots);
 	fprintf(answers, "stat trips.held_barns %llu\n", (unsigned long long)to->held_barns);
 	fprintf(answers, "stat trips.in_flight %llu\n", (unsigned long long)to->in_flight);
+	fprintf(answers, "stat cpu_slots %llu\n", (unsigned long long)to->cpu_slots);
 	fprintf(answers, "stat trips.capacity %llu\n", (unsigned long long)to->capacity);
 }
 

@@ -76,15 +76,15 @@ static void metrics_json(FILE *out, const struct result *result)
 
 static void result_json(FILE *out, const struct result *result)
 {
+	const double *cpu_slots = result_metric(result, "cpu_slots");
 	unsigned i;
 
 	fprintf(out, "{");
 	member(out, "scenario", result->config->scenario->name);
 	fprintf(out, ", \"params\": {");
 	config_json(result->config, out);
-	/* Slots are per thread; there is no other mode so far. */
-	if (strncmp(result->competitor->name, "libsheaf", 8) == 0)
-		fprintf(out, ", \"slots\": \"thread\"");
+	if (cpu_slots)
+		fprintf(out, ", \"slots\": \"%s\"", *cpu_slots > 0 ? "cpu" : "thread");
 	fprintf(out, "}, ");
 	member(out, "competitor", result->competitor->name);
 	spread_json(out, "ns_op", &result->ns_op);

@@ -35,6 +35,8 @@ enum bench_param {
 	PARAM_RANGES,  /* entries of a tree of ranges */
 	PARAM_ORDER,   /* enum bench_order */
 	PARAM_PATTERN, /* of trips: index into trip_patterns */
+	PARAM_SPACING, /* microseconds between grace periods; 0: the controller's */
+	PARAM_LIMIT,   /* soft limit of what is in flight, MiB; 0: the default */
 	BENCH_PARAMS
 };
 
@@ -57,6 +59,8 @@ struct bench_trips {
 	uint64_t held_slots;
 	uint64_t held_barns;
 	uint64_t in_flight;
+	/* 1 if slots are per CPU, 0 if they are per thread. */
+	uint64_t cpu_slots;
 	uint64_t capacity;
 };
 

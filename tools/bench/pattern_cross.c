@@ -5,6 +5,7 @@
  * them, or later: larson, pipe, retire. */
 #include "pattern.h"
 
+#include <ck_pr.h>
 #include <sched.h>
 
 /* ---- larson ---- */
@@ -147,7 +148,7 @@ static bool prepare_pipe(struct rig *rig)
 static void pipe_wait(unsigned *spins)
 {
 	if (++*spins % 64)
-		__builtin_ia32_pause();
+		ck_pr_stall();
 	else
 		sched_yield();
 }

@@ -6,7 +6,8 @@
  * cache below), with liburcu's default flavour for what is retired.
  *
  * `libsheaf-bulk` is the same cache, but takes the worst case of a section in bulk instead
- * of borrowing a prefilled sheaf.
+ * of borrowing a prefilled sheaf. `libsheaf-thread` is the same with slots per thread, for
+ * what slots per CPU save with many threads.
  */
 #include "peer_generic.h"
 #include "peers_in.h"
@@ -19,6 +20,7 @@
 #include <urcu.h>
 
 struct own {
+	unsigned slots;
 	struct sheaf_cache *cache;
 	struct sheaf_gp_urcu gp;
 };
@@ -57,8 +59,12 @@ static int own_cache(struct own *own, const struct bench_env *env)
 		.object_size = env->param[PARAM_SIZE],
 		.name = "bench",
 		.gp = &own->gp.gp,
+		.rcu_soft_bytes = env->param[PARAM_LIMIT] << 20,
+		.rcu_hard_bytes = env->param[PARAM_LIMIT] ? UINT64_MAX : 0,
 		.nodes = (unsigned)env->param[PARAM_NODES],
 		.current_node = env->param[PARAM_NODES] ? own_current_node : NULL,
+		/* Trips with injected nodes are to depend on no machine: not on its CPUs either. */
+		.slots = env->param[PARAM_NODES] ? SHEAF_SLOTS_THREAD : own->slots,
 	};
 	struct sheaf_slab *slab;
 	int err = sheaf_slab_create(&slab, &slab_attr);
@@ -72,14 +78,19 @@ static int own_cache(struct own *own, const struct bench_env *env)
 	return err;
 }
 
-static void *own_setup(const struct bench_env *env)
+static void *own_setup_with(const struct bench_env *env, unsigned slots)
 {
+	const struct sheaf_gp_driver_attr pace = {
+		.size = sizeof(pace),
+		.spacing_us = (uint32_t)env->param[PARAM_SPACING],
+	};
 	struct own *own = calloc(1, sizeof(*own));
 	int err;
 
 	if (!own)
 		return NULL;
-	err = sheaf_gp_urcu_init(&own->gp, &rcu_flavor, NULL);
+	own->slots = slots;
+	err = sheaf_gp_urcu_init(&own->gp, &rcu_flavor, &pace);
 	if (!err)
 		err = own_cache(own, env);
 	if (err) {
@@ -88,6 +99,16 @@ static void *own_setup(const struct bench_env *env)
 		return NULL;
 	}
 	return own;
+}
+
+static void *own_setup(const struct bench_env *env)
+{
+	return own_setup_with(env, SHEAF_SLOTS_DEFAULT);
+}
+
+static void *own_thread_setup(const struct bench_env *env)
+{
+	return own_setup_with(env, SHEAF_SLOTS_THREAD);
 }
 
 /* Everything must be back: a lost object would be a fault of the pattern or of ours. */
@@ -178,6 +199,7 @@ void own_cache_trips(struct sheaf_cache *cache, struct bench_trips *trips)
 	trips->held_barns = stats.held_barns;
 	trips->in_flight = stats.in_flight;
 	trips->capacity = stats.capacity;
+	trips->cpu_slots = stats.cpu_slots;
 }
 
 static void own_trips(void *ctx, struct bench_trips *trips)
@@ -219,6 +241,16 @@ static const struct object_ops own_bulk_objects = {
 	.trips = own_trips,
 };
 
+static const struct object_ops own_thread_objects = {
+	.setup = own_thread_setup,
+	.teardown = own_teardown,
+	.enter = own_enter,
+	.leave = own_leave,
+	.alloc = own_alloc,
+	.free = own_free,
+	.trips = own_trips,
+};
+
 static void own_version(char *text, size_t bytes)
 {
 	snprintf(text, bytes, "%s", SHEAF_VERSION);
@@ -233,5 +265,10 @@ const struct bench_peer peer_sheaf = {
 
 const struct bench_peer peer_sheaf_bulk = {
 	.object = &own_bulk_objects,
+	.version = own_version,
+};
+
+const struct bench_peer peer_sheaf_thread = {
+	.object = &own_thread_objects,
 	.version = own_version,
 };

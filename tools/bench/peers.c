@@ -26,6 +26,7 @@
 static const struct competitor competitors[] = {
 	{.name = "libsheaf", .peer = &peer_sheaf, .objects = true, .retires = true, .trees = true},
 	{.name = "libsheaf-bulk", .peer = &peer_sheaf_bulk, .objects = true, .only = "prefill"},
+	{.name = "libsheaf-thread", .peer = &peer_sheaf_thread, .objects = true, .only = "crowd"},
 	{.name = "limit", .peer = &peer_limit, .objects = true, .private_objects = true},
 	{.name = "glibc", .peer = &peer_malloc, .objects = true},
 	{.name = "jemalloc", .peer = &peer_malloc, .objects = true, .preload = "libjemalloc.so.2"},

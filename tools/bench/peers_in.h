@@ -9,7 +9,8 @@
 
 struct sheaf_cache;
 
-extern const struct bench_peer peer_sheaf, peer_sheaf_bulk, peer_limit, peer_malloc, peer_ck_stack;
+extern const struct bench_peer peer_sheaf, peer_sheaf_bulk, peer_sheaf_thread;
+extern const struct bench_peer peer_limit, peer_malloc, peer_ck_stack;
 extern const struct bench_peer peer_call_rcu, peer_call_rcu_batch, peer_defer_rcu, peer_ck_epoch;
 extern const struct bench_peer peer_lfht, peer_rbtree;
 

@@ -79,6 +79,13 @@ static const struct scenario scenarios[] = {
 	 .op = "lookup, map or unmap",
 	 .class = CLASS_RANGES,
 	 .pattern = &pattern_tree_vma},
+	{.name = "pace",
+	 .what = "retire with grace periods and limits of all kinds; our own side only",
+	 .op = "object retired",
+	 .class = CLASS_RETIRE,
+	 .pattern = &pattern_retire,
+	 .sampled = true,
+	 .own = true},
 	{.name = "trips",
 	 .what = "trips per operation with injected nodes; our own side only",
 	 .op = "operation",
@@ -102,6 +109,7 @@ enum {
 	ERASE,
 	MIXED,
 	VMA,
+	PACE,
 	TRIPS
 };
 
@@ -117,6 +125,11 @@ const struct trip_pattern trip_patterns[TRIP_PATTERNS] = {
 #define P(name) [PARAM_##name]
 #define OBJECTS(n) P(SIZE) = (n)
 #define TREE(n, order) P(KEYS) = (n), P(ORDER) = ORDER_##order
+
+#define NO_LIMIT 65536
+#define PACED(spacing, limit, readers)                                                             \
+	OBJECTS(256), P(THREADS) = 1, P(SPACING) = (spacing), P(LIMIT) = (limit),                  \
+		      P(READERS) = (readers)
 
 /* PARAM_NODES of 0 means the system's and is not shown. */
 static const struct row {
@@ -143,6 +156,8 @@ static const struct row {
 	{PIPE, false, {OBJECTS(256), P(THREADS) = 8}},
 	{CROWD, false, {OBJECTS(256), P(BATCH) = 128, P(THREADS) = 16}},
 	{CROWD, true, {OBJECTS(256), P(BATCH) = 128, P(THREADS) = 64}},
+	{CROWD, true, {OBJECTS(4096), P(BATCH) = 4, P(THREADS) = 64}},
+	{CROWD, false, {OBJECTS(4096), P(BATCH) = 4, P(THREADS) = 256}},
 	{BULK, true, {OBJECTS(256), P(BATCH) = 32, P(THREADS) = 1}},
 	{BULK, false, {OBJECTS(256), P(BATCH) = 512, P(THREADS) = 1}},
 	{PREFILL, true, {OBJECTS(256), P(BOUND) = 32, P(USED) = 1, P(THREADS) = 1}},
@@ -150,6 +165,8 @@ static const struct row {
 	{PREFILL, true, {OBJECTS(256), P(BOUND) = 32, P(USED) = 32, P(THREADS) = 1}},
 	{RETIRE, true, {OBJECTS(256), P(THREADS) = 1, P(READERS) = 0}},
 	{RETIRE, true, {OBJECTS(256), P(THREADS) = 1, P(READERS) = 1}},
+	{RETIRE, false, {OBJECTS(256), P(THREADS) = 2, P(READERS) = 0}},
+	{RETIRE, false, {OBJECTS(256), P(THREADS) = 16, P(READERS) = 0}},
 	{LOAD, false, {TREE(1000, RANDOM), P(THREADS) = 1}},
 	{LOAD, true, {TREE(MILLION, RANDOM), P(THREADS) = 1}},
 	{LOAD, false, {TREE(MILLION, RANDOM), P(THREADS) = 2}},
@@ -167,6 +184,34 @@ static const struct row {
 	{VMA, true, {P(RANGES) = 100000, P(THREADS) = 1}},
 	{VMA, false, {P(RANGES) = 1000, P(THREADS) = 2}},
 	{VMA, false, {P(RANGES) = 100000, P(THREADS) = 2}},
+	{PACE, false, {PACED(25, NO_LIMIT, 0)}},
+	{PACE, false, {PACED(50, NO_LIMIT, 0)}},
+	{PACE, false, {PACED(100, NO_LIMIT, 0)}},
+	{PACE, false, {PACED(200, NO_LIMIT, 0)}},
+	{PACE, false, {PACED(500, NO_LIMIT, 0)}},
+	{PACE, false, {PACED(1000, NO_LIMIT, 0)}},
+	{PACE, false, {PACED(4000, NO_LIMIT, 0)}},
+	{PACE, false, {PACED(0, 1, 0)}},
+	{PACE, false, {PACED(0, 2, 0)}},
+	{PACE, false, {PACED(0, 4, 0)}},
+	{PACE, false, {PACED(0, 8, 0)}},
+	{PACE, false, {PACED(0, 16, 0)}},
+	{PACE, false, {PACED(0, 32, 0)}},
+	{PACE, false, {PACED(0, 64, 0)}},
+	{PACE, false, {PACED(25, NO_LIMIT, 1)}},
+	{PACE, false, {PACED(50, NO_LIMIT, 1)}},
+	{PACE, false, {PACED(100, NO_LIMIT, 1)}},
+	{PACE, false, {PACED(200, NO_LIMIT, 1)}},
+	{PACE, false, {PACED(500, NO_LIMIT, 1)}},
+	{PACE, false, {PACED(1000, NO_LIMIT, 1)}},
+	{PACE, false, {PACED(4000, NO_LIMIT, 1)}},
+	{PACE, false, {PACED(0, 1, 1)}},
+	{PACE, false, {PACED(0, 2, 1)}},
+	{PACE, false, {PACED(0, 4, 1)}},
+	{PACE, false, {PACED(0, 8, 1)}},
+	{PACE, false, {PACED(0, 16, 1)}},
+	{PACE, false, {PACED(0, 32, 1)}},
+	{PACE, false, {PACED(0, 64, 1)}},
 };
 
 static const unsigned sets[] = {
@@ -184,6 +229,7 @@ static const unsigned sets[] = {
 	[ERASE] = 1u << PARAM_KEYS | 1u << PARAM_ORDER,
 	[MIXED] = 1u << PARAM_KEYS | 1u << PARAM_ORDER | 1u << PARAM_READERS,
 	[VMA] = 1u << PARAM_RANGES | 1u << PARAM_THREADS,
+	[PACE] = 1u << PARAM_SIZE | 1u << PARAM_SPACING | 1u << PARAM_LIMIT | 1u << PARAM_READERS,
 	[TRIPS] = 1u << PARAM_PATTERN | 1u << PARAM_THREADS | 1u << PARAM_NODES | 1u << PARAM_SIZE |
 		  1u << PARAM_BATCH | 1u << PARAM_LIVE,
 };
@@ -254,8 +300,8 @@ const struct scenario *scenario_find(const char *name)
 const char *param_name(enum bench_param param)
 {
 	static const char *const names[BENCH_PARAMS] = {
-		"size",  "batch", "live", "threads", "nodes", "readers",
-		"bound", "used",  "keys", "ranges",  "order", "pattern",
+		"size", "batch", "live",   "threads", "nodes",   "readers", "bound",
+		"used", "keys",  "ranges", "order",   "pattern", "spacing", "limit",
 	};
 
 	return names[param];
