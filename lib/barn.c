@@ -47,16 +47,19 @@
  *  G4  Newest first among the cells when used by one thread: givers fill the lowest vacant
  *      cell, takers empty the highest filled one. The chain comes last.
  *  G5  Lock-free: a loop goes round only when another party has won a cell or a bit.
- *  G6  A take may return NULL while sheaves are on their way: arriving, or in the hands of
+ *  G6  A trim takes what it takes as any other taker does (G1). Which it takes is a guess by
+ *      addresses: the lowest cells that hold what they held at the last trim. G4 makes it a
+ *      good one: as long as fewer sheaves were taken than given, the lowest ones stay.
+ *  G7  A take may return NULL while sheaves are on their way: arriving, or in the hands of
  *      a taker who rearranges the chain. Never while the barn is at rest and not empty.
  *
  * fork() copies the barn with whatever others are doing to it; nobody is kept out. In the
  * child, barn_fork_child() makes I1 to I4 hold again, before anything else is done there:
- *  G7  Every sheaf that was in a cell is filled. Who put an arriving one there has done with
+ *  G8  Every sheaf that was in a cell is filled. Who put an arriving one there has done with
  *      it but for the bit. Who was taking a leaving one has not given it to anybody as
  *      long as the cell has it: the store of NULL comes first. So it is in this place only.
- *  G8  Every sheaf in the chain stays there: both its changes are one read-modify-write.
- *  G9  What is neither in a cell nor in the chain was in the hands of a thread that has
+ *  G9  Every sheaf in the chain stays there: both its changes are one read-modify-write.
+ *  G10 What is neither in a cell nor in the chain was in the hands of a thread that has
  *      vanished, and counts as taken: its own sheaf during a put or a take, or what it
  *      was moving from the chain to the cells.
  *
@@ -189,6 +192,22 @@ static struct sheaf *chain_take(struct sheaf_barn_side *side)
 	return mine;
 }
 
+/* Takes the sheaf in one cell; NULL if it is not filled. */
+static struct sheaf *cell_take_at(struct sheaf_barn_side *side, unsigned i)
+{
+	struct sheaf_barn_cell *cell = &side->cells[i];
+	struct sheaf *sheaf;
+
+	/* acquire: G3, partner fetch_or_release in cell_put() */
+	if (!(fetch_and_acquire(&side->filled, ~bit_of(i)) & bit_of(i)))
+		return NULL;
+	sheaf = load_relaxed(&cell->sheaf);
+	store_relaxed(&cell->objects, 0);
+	/* release: G2, partner the CAS in cell_put() */
+	store_release(&cell->sheaf, NULL);
+	return sheaf;
+}
+
 /* Takes the sheaf in the highest filled cell; NULL if there is none. */
 static struct sheaf *cell_take(struct sheaf_barn_side *side)
 {
@@ -196,17 +215,9 @@ static struct sheaf *cell_take(struct sheaf_barn_side *side)
 	uint64_t filled;
 
 	while ((filled = load_relaxed(&side->filled)) != 0) {
-		unsigned i = 63 - (unsigned)__builtin_clzll(filled);
-		struct sheaf_barn_cell *cell = &side->cells[i];
-
-		/* acquire: G3, partner fetch_or_release in cell_put() */
-		if (fetch_and_acquire(&side->filled, ~bit_of(i)) & bit_of(i)) {
-			sheaf = load_relaxed(&cell->sheaf);
-			store_relaxed(&cell->objects, 0);
-			/* release: G2, partner the CAS in cell_put() */
-			store_release(&cell->sheaf, NULL);
+		sheaf = cell_take_at(side, 63 - (unsigned)__builtin_clzll(filled));
+		if (sheaf)
 			return sheaf;
-		}
 		fetch_add_relaxed(&side->lost_races, 1);
 	}
 	return NULL;
@@ -326,6 +337,49 @@ size_t sheaf_barn_drain(struct sheaf_barn *barn, sheaf_barn_drain_fn *fn, void *
 	size_t n = side_drain(&barn->full, fn, arg);
 
 	return n + side_drain(&barn->empty, fn, arg);
+}
+
+/* The lowest cells that hold what they held, and the chain if nothing was pushed on it; G6. */
+static bool side_trim(struct sheaf_barn_side *side, const void **cells, const void **chain,
+		      sheaf_barn_drain_fn *fn, void *arg)
+{
+	struct sheaf *sheaf = NULL, *next;
+	bool any;
+	unsigned i;
+
+	if (*chain && load_relaxed(&side->chain) == *chain)
+		sheaf = chain_detach(side);
+	for (; sheaf; sheaf = next) {
+		next = sheaf->link;
+		fetch_add_relaxed(&side->takes, 1);
+		fn(arg, sheaf);
+	}
+	for (i = 0; i < SHEAF_BARN_CELLS; i++) {
+		const void *held = load_relaxed(&side->cells[i].sheaf);
+
+		if (!held || held != cells[i])
+			break;
+		sheaf = cell_take_at(side, i);
+		if (!sheaf)
+			break;
+		fetch_add_relaxed(&side->takes, 1);
+		fn(arg, sheaf);
+	}
+	*chain = load_relaxed(&side->chain);
+	any = *chain;
+	for (i = 0; i < SHEAF_BARN_CELLS; i++) {
+		cells[i] = load_relaxed(&side->cells[i].sheaf);
+		any |= cells[i] != NULL;
+	}
+	return any;
+}
+
+bool sheaf_barn_trim(struct sheaf_barn *barn, struct sheaf_barn_look *look,
+		     sheaf_barn_drain_fn *fn, void *arg)
+{
+	bool full = side_trim(&barn->full, look->cells[0], &look->chain[0], fn, arg);
+
+	return side_trim(&barn->empty, look->cells[1], &look->chain[1], fn, arg) || full;
 }
 
 /* takes only grows: gives counts each put before it is in, takes each take after it is out. */

@@ -17,7 +17,7 @@
  *	cache_drain.c    flush, shrink
  *	cache_nowait.c   calls for signal handlers, and what they leave behind
  *	cache_fork.c     fork(2)
- *	slot.c           slots, the way in
+ *	slot*.c          slots: the way in, the remote side, who has which
  *
  * Invariants, at rest:
  *  C1  backend objects out == objects the callers hold + in slots + in barns + in
@@ -96,8 +96,8 @@ struct sheaf_cache {
 	pthread_mutex_t remote_lock;
 	struct slot *stopped;
 	struct slot_sheaves *cpu_seen;
-	/* The rcu sheaf of each CPU's slot when it was last looked at for its age. */
-	struct sheaf **cpu_aged;
+	/* What each CPU's slot held when it was last looked at for its age, or for being idle. */
+	struct slot_mark *cpu_marks;
 	/* 0 or 1: which of transit[] is used by sheaves that leave slots now. Changed under
 	 * phase_lock. */
 	uint32_t phase;

@@ -61,9 +61,9 @@ struct slot {
 	struct slot_trips trips cacheline_aligned;
 	/* Has no owner; under the registry's lock. */
 	bool orphan;
-	/* Of the remote party: stopped by it; and the rcu sheaf when it last looked. */
+	/* Of the remote party: stopped by it; and what it saw when it last looked. */
 	bool taken;
-	struct sheaf *aged;
+	struct slot_mark mark;
 	/* Fixed. */
 	struct sheaf_cache *cache;
 	struct slot *next;
@@ -91,6 +91,9 @@ extern struct slot slot_none;
 
 /* Stands in for a sheaf that is not there: empty and full. */
 extern struct sheaf sheaf_none;
+
+/* A slot without sheaves. */
+extern const struct slot_sheaves slot_no_sheaves;
 
 static inline bool sheaf_is_none(const struct sheaf *sheaf)
 {
@@ -159,6 +162,10 @@ struct slot_io {
  */
 enum slot_did slot_do(struct sheaf_cache *cache, enum slot_op op, bool nowait, struct slot_io *io);
 
+/* A slot for the calling thread: an orphan of the cache, or a new one; &slot_none if there is no
+ * memory. */
+struct slot *slot_make(struct sheaf_cache *cache);
+
 /* Where trips of the caller are counted. */
 struct slot_trips *slot_trips(struct sheaf_cache *cache);
 
@@ -179,6 +186,7 @@ enum slot_part {
 	PART_RCU = 1,
 	PART_ALLOC = 2,
 	PART_AGED = 4, /* rcu, where slots_look() has found it twice */
+	PART_IDLE = 8, /* main and spare, where slots_look_idle() saw no change */
 };
 void slots_stop(struct sheaf_cache *cache, unsigned parts);
 struct sheaf *slots_collect(struct sheaf_cache *cache, unsigned parts);
@@ -187,10 +195,15 @@ void slots_go(struct sheaf_cache *cache);
 
 /* Notes where each slot's rcu sheaf is; under the remote_lock, nothing is stopped. */
 struct slots_look {
-	bool aged;  /* some were there the last time as well */
-	bool young; /* some were not */
+	bool aged;      /* some were there the last time as well */
+	bool young;     /* some were not */
+	uint64_t trips; /* of all slots since the cache was made */
 };
 struct slots_look slots_look(struct sheaf_cache *cache);
+
+/* The same for main and spare: aged are slots that made no trip and hold the sheaves that they held
+ * the last time. What is pushed and popped within main is not seen: an aged slot may be busy. */
+struct slots_look slots_look_idle(struct sheaf_cache *cache);
 
 /* Slots per CPU for a new cache; false if there is no memory. */
 bool cpu_slots_make(struct sheaf_cache *cache);

@@ -75,6 +75,14 @@ struct slot_sheaves {
 	struct sheaf *pair[2];
 };
 
+/* What a remote party saw of a slot: addresses, which nobody follows. */
+struct slot_mark {
+	const struct sheaf *aged; /* the rcu sheaf */
+	struct slot_sheaves seen;
+	uint64_t trips;
+	bool idle;
+};
+
 struct cpu_slot {
 	struct slot_sheaves held;
 	uint32_t stop;

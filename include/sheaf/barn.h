@@ -6,19 +6,22 @@
  * A barn: the pool of full and empty sheaves that the CPUs of one NUMA node share.
  *
  * Lock-free for every caller, on memory the caller provides. Newest first among the
- * first SHEAF_BARN_CELLS sheaves of a side; what is given above that comes last. The
+ * first SHEAF_BARN_CELLS sheaves of a side (a trim leaves gaps below, which are filled
+ * first); what is given above that comes last. The
  * barn never touches a sheaf that it does not hold at that moment, so a sheaf
  * taken from it may be freed at once. It owns what it holds.
  *
  * Which operations may run at the same time on one barn:
  *
- *	              | take, give, | limits,  | drain | init,
- *	              | trade, keep | stats    |       | fini, check
- *	--------------+-------------+----------+-------+------------
- *	take .. keep  |     yes     |   yes    |  yes  |    no
- *	limits, stats |     yes     |   yes    |  yes  |    no
- *	drain         |     yes     |   yes    |  yes  |    no
- *	init .. check |     no      |   no     |  no   |    no
+ *	              | take, give, | limits,  | drain, | init,
+ *	              | trade, keep | stats    | trim   | fini, check
+ *	--------------+-------------+----------+--------+------------
+ *	take .. keep  |     yes     |   yes    |  yes   |    no
+ *	limits, stats |     yes     |   yes    |  yes   |    no
+ *	drain, trim   |     yes     |   yes    |  yes   |    no
+ *	init .. check |     no      |   no     |  no    |    no
+ *
+ * Trims with the same struct sheaf_barn_look exclude each other.
  *
  * "full" is the side of sheaves that hold objects, be it one or capacity;
  * "empty" the side of sheaves that hold none. A taker reads the size.
@@ -243,6 +246,33 @@ typedef void sheaf_barn_drain_fn(void *arg, struct sheaf *sheaf);
  * Return: sheaves handed over.
  */
 size_t sheaf_barn_drain(struct sheaf_barn *barn, sheaf_barn_drain_fn *fn, void *arg);
+
+/** What a barn held when it was last trimmed; begins as zero. Private to the library. */
+struct sheaf_barn_look {
+	/** Full side, then empty side; addresses only, nobody follows them. */
+	const void *cells[2][SHEAF_BARN_CELLS];
+	const void *chain[2];
+};
+
+/**
+ * Hand the sheaves that nobody has needed since the last trim to a callback, and note those
+ * that are there now. A barn is used from the top; what is still at its bottom is more than its
+ * users needed at any time in between.
+ *
+ * @param barn which
+ * @param look the caller's memory between two trims of this barn
+ * @param fn called once per sheaf, which it owns from then on; it must not give to
+ *	this barn
+ * @param arg passed to @p fn
+ *
+ * Context: any thread; one trim at a time with one @p look. The callback runs in the caller's
+ *	context. A sheaf that was taken and given again to the same place may pass for unused.
+ * Ordering: acquires what the givers released.
+ * Progress: lock-free but for what @p fn does.
+ * Return: are there sheaves that a later trim could hand over?
+ */
+bool sheaf_barn_trim(struct sheaf_barn *barn, struct sheaf_barn_look *look,
+		     sheaf_barn_drain_fn *fn, void *arg);
 
 /**
  * Read the counters. Each is exact when the barn is at rest, and a recent value

@@ -10,7 +10,7 @@
  * preempted, moved or gets a signal before it, the kernel continues at label 4, and nothing
  * has happened. Who else uses the slot runs on the same CPU, after a context switch, or comes
  * after a fence; so no store here is a release, but for one, whose value a remote party trusts
- * without a fence (has_part() in slot.c). Ways out, for all of them:
+ * without a fence (has_part() in slot_remote.c). Ways out, for all of them:
  *
  *	(falls through)  committed
  *	unmet            what the sequence is conditional on is not so
@@ -347,7 +347,7 @@ abort:
 	return SLOT_ABORTED;
 }
 
-/* install rcu: old = rcu; rcu = sheaf (release: partner has_part() in slot.c); never unmet */
+/* install rcu: old = rcu; rcu = sheaf (release: partner has_part() in slot_remote.c); never unmet */
 static inline enum slot_did cpu_install_rcu(const struct cpu_slots *cpus, struct sheaf *sheaf,
 					    struct sheaf **was)
 {
