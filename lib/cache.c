@@ -54,12 +54,39 @@ struct sheaf *sheaf_map(void)
 	return sheaf;
 }
 
-size_t backend_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
+struct sheaf *sheaf_renew(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
-	int node = (int)(cache_node(cache) - cache->node);
-	size_t got = cache->backend.ops->alloc_bulk(cache->backend.ctx, node, flags & SHEAF_NOWAIT,
-						    n, objects);
+	struct sheaf *fresh;
 
+	if (likely(!sheaf_outdated(cache, sheaf)))
+		return sheaf;
+	fresh = sheaf_new(cache_capacity(cache));
+	if (!fresh)
+		return sheaf;
+	sheaf_delete(sheaf);
+	return fresh;
+}
+
+size_t sheaf_discard(struct sheaf_cache *cache, struct sheaf *sheaf)
+{
+	size_t n = sheaf->size;
+
+	sheaf_flush(cache, sheaf);
+	sheaf_delete(sheaf);
+	return n;
+}
+
+size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, size_t n,
+		      size_t least, void **objects)
+{
+	size_t may = budget_reserve_hard(cache, flags, n, least), got;
+
+	if (!may)
+		return 0;
+	got = cache->backend.ops->alloc_bulk(cache->backend.ctx, (int)numa,
+					     flags & SHEAF_NOWAIT, may, objects);
+	if (got < may)
+		budget_release(cache, may - got);
 	fetch_add_relaxed(&cache->backend_alloc_trips, 1);
 	fetch_add_relaxed(&cache->backend_allocated, got);
 	if (cache->ctor && got)
@@ -74,6 +101,8 @@ void backend_put(struct sheaf_cache *cache, size_t n, void *const *objects)
 	fetch_add_relaxed(&cache->backend_free_trips, 1);
 	fetch_add_relaxed(&cache->backend_freed, n);
 	cache->backend.ops->free_bulk(cache->backend.ctx, n, objects);
+	if (!cache->cross_of)
+		budget_release(cache, n);
 }
 
 void sheaf_flush(struct sheaf_cache *cache, struct sheaf *sheaf)
@@ -87,7 +116,7 @@ void sheaf_flush(struct sheaf_cache *cache, struct sheaf *sheaf)
 
 void sheaf_dispose(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
-	if (sheaf_barn_give_empty(&cache_node(cache)->barn, sheaf))
+	if (sheaf_outdated(cache, sheaf) || sheaf_barn_give_empty(&cache_node(cache)->barn, sheaf))
 		sheaf_delete(sheaf);
 }
 
@@ -119,6 +148,11 @@ static bool attr_valid(const struct sheaf_cache_attr *a)
 	if (a->object_align & (a->object_align - 1))
 		return false;
 	if (a->slots > SHEAF_SLOTS_CPU || a->ripe_by > SHEAF_RIPE_BY_DRIVER)
+		return false;
+	if (a->barns_per_node != SHEAF_BARN_PER_CACHE && a->barns_per_node > TOPOLOGY_CACHES_MAX)
+		return false;
+	/* Only the injected function can tell injected places. */
+	if (a->barns_per_node > 1 && a->barns_per_node != SHEAF_BARN_PER_CACHE && !a->current_node)
 		return false;
 	if (a->nodes > TOPOLOGY_NODES_MAX || (a->backend.ops && !a->backend.ops->free_bulk) ||
 	    (a->backend.ops && !a->backend.ops->alloc_bulk))
@@ -179,12 +213,14 @@ static void cache_delete(struct sheaf_cache *cache)
 {
 	uint32_t i;
 
+	cache_trim_fini(cache);
 	slots_delete(cache);
 	for (i = 0; i < cache->nodes; i++)
 		if (cache->node[i].notes)
 			notes_delete(&cache->node[i]);
 	pthread_mutex_destroy(&cache->remote_lock);
 	pthread_mutex_destroy(&cache->phase_lock);
+	pthread_mutex_destroy(&cache->trim_lock);
 	memory_free(cache->node);
 	memory_free(cache);
 }
@@ -196,12 +232,27 @@ static bool cache_parts(struct sheaf_cache *cache, const struct sheaf_cache_attr
 
 	if (!module_pin() || (choose_cpu_slots(a, &cache->slots_why) && !cpu_slots_make(cache)))
 		return false;
+	cache->free_way = cache->cpus.n ? FREE_TO_CPU : FREE_TO_THREAD;
 	cache->capacity =
 		a->capacity ? a->capacity : default_capacity(a->object_size, cache->cpus.n);
 	for (i = 0; cache->gp && i < cache->nodes; i++)
 		if (!notes_make(&cache->node[i]))
 			return false;
 	return true;
+}
+
+/* Barns of one node: as asked, or as many as it has last-level caches. */
+static unsigned barns_per_node(const struct sheaf_cache_attr *a)
+{
+	if (a->barns_per_node == SHEAF_BARN_PER_CACHE)
+		return a->nodes || a->current_node ? 1 : topology_node_caches();
+	return a->barns_per_node ? a->barns_per_node : 1;
+}
+
+/* How the system tells the place of a thread. */
+static int (*system_place(unsigned spread))(void *)
+{
+	return spread > 1 ? topology_current_cache : topology_current_node;
 }
 
 /* Memory and attributes of a cache, without backend and number; NULL if there is no memory. */
@@ -213,7 +264,8 @@ static struct sheaf_cache *cache_new(const struct sheaf_cache_attr *a)
 
 	if (!cache)
 		return NULL;
-	cache->nodes = a->nodes ? a->nodes : system_nodes;
+	cache->spread = barns_per_node(a);
+	cache->nodes = (a->nodes ? a->nodes : system_nodes) * cache->spread;
 	cache->node = memory_zalloc(CACHE_LINE, cache->nodes * sizeof(*cache->node));
 	if (!cache->node) {
 		memory_free(cache);
@@ -221,7 +273,7 @@ static struct sheaf_cache *cache_new(const struct sheaf_cache_attr *a)
 	}
 	cache->object_size = a->object_size;
 	cache->gp = a->gp;
-	cache->current_node = a->current_node ? a->current_node : topology_current_node;
+	cache->current_node = a->current_node ? a->current_node : system_place(cache->spread);
 	cache->node_arg = a->node_arg;
 	cache->overuse = a->overuse;
 	cache->overuse_arg = a->overuse_arg;
@@ -230,6 +282,8 @@ static struct sheaf_cache *cache_new(const struct sheaf_cache_attr *a)
 	snprintf(cache->name, sizeof(cache->name), "%s", a->name ? a->name : "sheaf");
 	pthread_mutex_init(&cache->remote_lock, NULL);
 	pthread_mutex_init(&cache->phase_lock, NULL);
+	pthread_mutex_init(&cache->trim_lock, NULL);
+	budget_init(cache, a->budget);
 	barns_init(cache, a);
 	if (!cache_parts(cache, a)) {
 		cache_delete(cache);
@@ -238,40 +292,65 @@ static struct sheaf_cache *cache_new(const struct sheaf_cache_attr *a)
 	return cache;
 }
 
-int sheaf_cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr)
+/* Tasks, backend and number of a new cache; on failure none of them is left. */
+static int cache_start(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
+{
+	int err = cache_ripe_init(cache, a), id;
+
+	if (err)
+		return err;
+	err = cache_trim_init(cache, a);
+	if (!err)
+		err = choose_backend(&cache->backend, a);
+	if (err)
+		goto undo_tasks;
+	err = cache_fork_init();
+	id = err ? -1 : registry_add(cache);
+	if (id < 0) {
+		err = -ENOMEM;
+		goto undo_backend;
+	}
+	cache->id = (uint32_t)id;
+	err = cache_cross_make(cache);
+	if (!err)
+		return 0;
+	registry_remove(cache);
+undo_backend:
+	if (!a->backend.ops && cache->backend.ops->destroy)
+		cache->backend.ops->destroy(cache->backend.ctx);
+undo_tasks:
+	cache_ripe_end(cache);
+	return err;
+}
+
+int cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr,
+		 struct sheaf_cache *cross_of)
 {
 	struct sheaf_cache_attr a;
 	struct sheaf_cache *c;
-	int err, id;
+	int err;
 
 	if (!attr || attr_copy(&a, sizeof(a), attr, attr->size, sizeof(a)) || !attr_valid(&a))
 		return -EINVAL;
 	c = cache_new(&a);
 	if (!c)
 		return -ENOMEM;
-	err = cache_ripe_init(c, &a);
+	c->cross_of = cross_of;
+	c->closed = true;
+	err = cache_start(c, &a);
 	if (err) {
 		cache_delete(c);
 		return err;
 	}
-	err = choose_backend(&c->backend, &a);
-	if (err) {
-		cache_ripe_end(c);
-		cache_delete(c);
-		return err;
-	}
-	err = cache_fork_init();
-	id = err ? -1 : registry_add(c);
-	if (id < 0) {
-		if (!a.backend.ops && c->backend.ops->destroy)
-			c->backend.ops->destroy(c->backend.ctx);
-		cache_ripe_end(c);
-		cache_delete(c);
-		return -ENOMEM;
-	}
-	c->id = (uint32_t)id;
+	if (!cross_of)
+		registry_open(c);
 	*cache = c;
 	return 0;
+}
+
+int sheaf_cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr)
+{
+	return cache_create(cache, attr, NULL);
 }
 
 /* Loans and what was asked and used, from the buckets. */
@@ -311,21 +390,52 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live)
 	if (err)
 		return err;
 	/* Else they may have something in their hands. */
+	if (!cache->cross_of)
+		registry_close(cache);
 	cache_ripe_end(cache);
 	sheaf_cache_shrink(cache);
+	if (cache->cross_of)
+		cache->backend_freed = cache->backend_allocated = 0;
 	out = cache->backend_allocated - cache->backend_freed;
 	if (live)
 		*live = out;
 	stats_of_loans(cache, &stats);
 	if (out || loans_out(cache, &stats)) {
 		cache_ripe_again(cache);
+		registry_open(cache);
 		return -EBUSY;
 	}
 
+	if (cache->cross)
+		sheaf_cache_destroy(cache->cross, NULL);
 	registry_remove(cache);
 	if (cache->backend.ops->destroy)
 		cache->backend.ops->destroy(cache->backend.ctx);
 	cache_delete(cache);
+	return 0;
+}
+
+int sheaf_cache_set_capacity(struct sheaf_cache *cache, uint32_t capacity)
+{
+	struct sheaf *list = NULL, *sheaf;
+	uint32_t i;
+
+	if (!capacity || capacity > CAPACITY_MAX)
+		return -EINVAL;
+	store_relaxed(&cache->capacity, capacity);
+	if (cache->cross)
+		sheaf_cache_set_capacity(cache->cross, capacity);
+	/* Empty ones of the old capacity; those on their way go by sheaf_dispose() and
+	 * sheaf_renew(). */
+	for (i = 0; i < cache->nodes; i++)
+		while ((sheaf = sheaf_barn_take_empty(&cache->node[i].barn)) != NULL) {
+			sheaf->link = list;
+			list = sheaf;
+		}
+	while ((sheaf = list) != NULL) {
+		list = sheaf->link;
+		sheaf_dispose(cache, sheaf);
+	}
 	return 0;
 }
 
@@ -363,6 +473,13 @@ static void stats_of_slots(struct sheaf_cache *cache, struct sheaf_cache_stats *
 	}
 	stats->orphans = registry_orphans(cache);
 	pthread_mutex_unlock(&cache->remote_lock);
+	if (cache->cross) {
+		struct sheaf_cache_stats cross;
+
+		sheaf_cache_stats(cache->cross, &cross);
+		stats->held_cross = cross.held_slots;
+		stats->held_slots += cross.held_slots;
+	}
 }
 
 static void stats_of_nodes(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
@@ -389,7 +506,7 @@ void sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stat
 {
 	*stats = (struct sheaf_cache_stats){
 		.object_size = cache->object_size,
-		.capacity = cache->capacity,
+		.capacity = cache_capacity(cache),
 		.nodes = cache->nodes,
 		.backend_alloc_trips = load_relaxed(&cache->backend_alloc_trips),
 		.backend_free_trips = load_relaxed(&cache->backend_free_trips),
@@ -403,6 +520,11 @@ void sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stat
 		.throttled = load_relaxed(&cache->throttled),
 		.spilled = spilled_objects(cache),
 		.spills = load_relaxed(&cache->spills),
+		.budget_used = load_relaxed(&cache->used),
+		.budget_refused = load_relaxed(&cache->budget_refused),
+		.trimmed = load_relaxed(&cache->trimmed),
+		.tuned = load_relaxed(&cache->tuned),
+		.home_trips = load_relaxed(&cache->home_trips),
 		.aborts = load_relaxed(&cache->aborts),
 		.cpu_slots = cache->cpus.n != 0,
 	};
@@ -423,7 +545,7 @@ static bool check_at_rest(struct sheaf_cache *cache)
 	struct sheaf_cache_stats stats;
 	uint32_t i;
 
-	if (!slots_check(cache))
+	if (!slots_check(cache) || (cache->cross && !slots_check(cache->cross)))
 		return false;
 	for (i = 0; i < cache->nodes; i++)
 		if (cache->node[i].transit[0] || cache->node[i].transit[1] ||

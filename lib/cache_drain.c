@@ -9,16 +9,6 @@
  */
 #include "cache_state.h"
 
-/* Objects to the backend, the sheaf's memory to the system. */
-static size_t discard(struct sheaf_cache *cache, struct sheaf *sheaf)
-{
-	size_t n = sheaf->size;
-
-	sheaf_flush(cache, sheaf);
-	sheaf_delete(sheaf);
-	return n;
-}
-
 static size_t discard_list(struct sheaf_cache *cache, struct sheaf *list)
 {
 	size_t n = 0;
@@ -26,7 +16,7 @@ static size_t discard_list(struct sheaf_cache *cache, struct sheaf *list)
 	while (list) {
 		struct sheaf *next = list->link;
 
-		n += discard(cache, list);
+		n += sheaf_discard(cache, list);
 		list = next;
 	}
 	return n;
@@ -41,13 +31,38 @@ static void discard_from_barn(void *arg, struct sheaf *sheaf)
 {
 	struct drain_count *count = arg;
 
-	count->objects += discard(count->cache, sheaf);
+	count->objects += sheaf_discard(count->cache, sheaf);
+}
+
+size_t cache_drain_slots(struct sheaf_cache *cache)
+{
+	struct sheaf *list;
+
+	pthread_mutex_lock(&cache->remote_lock);
+	slots_stop(cache, PART_ALLOC);
+	list = slots_collect(cache, PART_ALLOC);
+	slots_go(cache);
+	pthread_mutex_unlock(&cache->remote_lock);
+	/* First home, that is to the barns. */
+	if (cache->cross)
+		cache_drain_slots(cache->cross);
+	return discard_list(cache, list);
+}
+
+size_t cache_drain_barns(struct sheaf_cache *cache)
+{
+	struct drain_count count = {cache, 0};
+	uint32_t i;
+
+	for (i = 0; i < cache->nodes; i++)
+		sheaf_barn_drain(&cache->node[i].barn, discard_from_barn, &count);
+	return count.objects;
 }
 
 size_t sheaf_cache_shrink(struct sheaf_cache *cache)
 {
-	struct drain_count count = {cache, 0};
-	struct sheaf *list, *ripe;
+	struct sheaf *ripe;
+	size_t objects = 0;
 	uint32_t i;
 
 	if (cache->gp)
@@ -56,17 +71,12 @@ size_t sheaf_cache_shrink(struct sheaf_cache *cache)
 		cache_unspill_slow(cache, &cache->node[i], false);
 	/* First: what a callback frees goes into slots. */
 	while ((ripe = cache_drain_ripe(cache)) != NULL)
-		count.objects += discard(cache, ripe);
-	pthread_mutex_lock(&cache->remote_lock);
-	slots_stop(cache, PART_ALLOC);
-	list = slots_collect(cache, PART_ALLOC);
-	slots_go(cache);
-	pthread_mutex_unlock(&cache->remote_lock);
-
-	count.objects += discard_list(cache, list);
-	for (i = 0; i < cache->nodes; i++)
-		sheaf_barn_drain(&cache->node[i].barn, discard_from_barn, &count);
-	return count.objects;
+		objects += sheaf_discard(cache, ripe);
+	objects += cache_drain_slots(cache);
+	objects += cache_drain_barns(cache);
+	if (objects && cache->backend.ops->trim)
+		cache->backend.ops->trim(cache->backend.ctx);
+	return objects;
 }
 
 /* Below the slot: to the barn, else flushed. */
@@ -74,7 +84,7 @@ static void give_below(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
 	if (!sheaf)
 		return;
-	if (!sheaf_empty(sheaf) && sheaf_barn_give_full(&cache_node(cache)->barn, sheaf) == 0)
+	if (!sheaf_empty(sheaf) && sheaf_barn_give_full(cache_home_barn(cache, sheaf), sheaf) == 0)
 		return;
 	sheaf_flush(cache, sheaf);
 	sheaf_dispose(cache, sheaf);
@@ -87,6 +97,8 @@ void sheaf_cache_flush(struct sheaf_cache *cache)
 	uint64_t *transit;
 
 	cache_unspill(cache);
+	if (cache->cross)
+		sheaf_cache_flush(cache->cross);
 	give_below(cache, cache_take_spare(cache, false));
 	slot_do(cache, SLOT_SWAP, false, &io);
 	give_below(cache, cache_take_spare(cache, false));

@@ -70,6 +70,10 @@ static void let_go_in_child(struct sheaf_cache *cache)
 	/* F8 */
 	store_relaxed(&cache->age_task.armed, 0);
 	store_relaxed(&cache->ripe_task.armed, 0);
+	store_relaxed(&cache->trim_task.armed, 0);
+	/* Nobody trims or walks in the child. */
+	store_relaxed(&cache->pins, 0);
+	pthread_mutex_init(&cache->trim_lock, NULL);
 	/* Who held it was waiting for transits; nobody is in one any more. */
 	pthread_mutex_init(&cache->phase_lock, NULL);
 	pthread_mutex_unlock(&cache->remote_lock);

@@ -149,6 +149,10 @@ static struct sheaf *take_filled(struct sheaf_cache *cache, unsigned flags, stru
 	struct sheaf *sheaf;
 
 	fetch_add_relaxed(&trips->barn_alloc, 1);
+	if (*empty && sheaf_outdated(cache, *empty) && !(flags & SHEAF_NOWAIT)) {
+		sheaf_delete(*empty);
+		*empty = NULL;
+	}
 	if (*empty) {
 		sheaf = sheaf_barn_trade_empty(&node->barn, *empty);
 		if (sheaf)
@@ -159,6 +163,12 @@ static struct sheaf *take_filled(struct sheaf_cache *cache, unsigned flags, stru
 	if (sheaf)
 		return sheaf;
 	fetch_add_relaxed(&trips->barn_failed, 1);
+	if (cache->spread > 1) {
+		fetch_add_relaxed(&trips->barn_alloc, 1);
+		sheaf = cache_take_sibling(cache, node);
+		if (sheaf)
+			return sheaf;
+	}
 	sheaf = cache_take_ripe(cache, node, flags);
 	return sheaf || (flags & SHEAF_NOWAIT) ? sheaf : cache_wait_ripe(cache, node);
 }
@@ -172,6 +182,11 @@ static void put_filled(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowa
 	slot_do(cache, SLOT_SWAP_FILLED, nowait, &io);
 }
 
+static size_t backend_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
+{
+	return backend_get_on(cache, cache_numa(cache), flags, n, n, objects);
+}
+
 /* One object, and a sheaf for the slot if *empty or memory is there to hold it. */
 static size_t get_backend_one(struct sheaf_cache *cache, unsigned flags, struct sheaf **empty,
 			      void **object)
@@ -180,10 +195,11 @@ static size_t get_backend_one(struct sheaf_cache *cache, unsigned flags, struct 
 
 	*empty = NULL;
 	if (!sheaf && !(flags & SHEAF_NOWAIT))
-		sheaf = sheaf_new(cache->capacity);
+		sheaf = sheaf_new(cache_capacity(cache));
 	if (!sheaf)
 		return backend_get(cache, flags, 1, object);
-	sheaf->size = (uint32_t)backend_get(cache, flags, sheaf->capacity, sheaf->objects);
+	sheaf->size = (uint32_t)backend_get_on(cache, cache_numa(cache), flags, sheaf->capacity, 1,
+					       sheaf->objects);
 	*object = sheaf_pop(sheaf);
 	put_filled(cache, sheaf, flags & SHEAF_NOWAIT);
 	return *object != NULL;
@@ -231,10 +247,12 @@ size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **obj
 
 static __attribute__((noinline)) void *alloc_slow(struct sheaf_cache *cache, unsigned flags)
 {
+	unsigned tries = 0;
 	void *object;
 
-	if (!cache_get(cache, flags & SHEAF_NOWAIT, 1, &object))
-		return NULL;
+	while (!cache_get(cache, flags & SHEAF_NOWAIT, 1, &object))
+		if (!(flags & SHEAF_WAIT) || !budget_wait(cache, &tries))
+			return NULL;
 	object_out(cache, object);
 	return object;
 }
@@ -278,12 +296,12 @@ static struct sheaf *take_empty(struct sheaf_cache *cache, struct sheaf **full, 
 	empty = was ? sheaf_barn_trade_full(&node->barn, was) : sheaf_barn_take_empty(&node->barn);
 	if (empty) {
 		*full = NULL;
-		return empty;
+		return sheaf_renew(cache, empty);
 	}
 	fetch_add_relaxed(&trips->barn_failed, 1);
 	if (single || !was || sheaf_barn_has_room(&node->barn)) {
 		if (!was || sheaf_barn_has_room(&node->barn))
-			empty = sheaf_new(cache->capacity);
+			empty = sheaf_new(cache_capacity(cache));
 		if (empty && was && sheaf_barn_give_full(&node->barn, was) == 0)
 			*full = was = NULL;
 		if (was && single) {
@@ -336,12 +354,46 @@ void cache_put_many(struct sheaf_cache *cache, size_t n, void *const *objects)
 void cache_put(struct sheaf_cache *cache, size_t n, void *const *objects)
 {
 	cache_unspill(cache);
-	cache_put_many(cache, n, objects);
+	if (cache->cross)
+		cache_put_sorted(cache, n, objects);
+	else
+		cache_put_many(cache, n, objects);
 }
 
 static __attribute__((noinline)) void free_slow(struct sheaf_cache *cache, void *object)
 {
-	cache_put(cache, 1, &object);
+	cache_unspill(cache);
+	cache_put_many(cache, 1, &object);
+}
+
+static inline void free_to_cpu(struct sheaf_cache *cache, void *object)
+{
+	if (unlikely(cpu_push(&cache->cpus, object) != SLOT_DID))
+		free_slow(cache, object);
+}
+
+static inline void free_to_thread(struct sheaf_cache *cache, void *object)
+{
+	struct slot *slot = slot_find(cache);
+
+	if (likely(slot_enter(slot))) {
+		bool pushed = slot_push(slot->held.main, object);
+
+		slot_leave(slot);
+		if (likely(pushed))
+			return;
+	}
+	free_slow(cache, object);
+}
+
+static __attribute__((noinline)) void free_sorted_slow(struct sheaf_cache *cache, void *object)
+{
+	if (cache_is_remote(cache, object))
+		cache = cache->cross;
+	if (cache->cpus.n)
+		free_to_cpu(cache, object);
+	else
+		free_to_thread(cache, object);
 }
 
 void sheaf_cache_free(struct sheaf_cache *cache, void *object)
@@ -349,27 +401,21 @@ void sheaf_cache_free(struct sheaf_cache *cache, void *object)
 	if (unlikely(!object))
 		return;
 	object_in(cache, object);
-	if (likely(cache->cpus.n)) {
-		if (likely(cpu_push(&cache->cpus, object) == SLOT_DID))
-			return;
-	} else {
-		struct slot *slot = slot_find(cache);
-
-		if (likely(slot_enter(slot))) {
-			bool pushed = slot_push(slot->held.main, object);
-
-			slot_leave(slot);
-			if (likely(pushed))
-				return;
-		}
-	}
-	free_slow(cache, object);
+	if (likely(cache->free_way == FREE_TO_CPU))
+		free_to_cpu(cache, object);
+	else if (cache->free_way == FREE_TO_THREAD)
+		free_to_thread(cache, object);
+	else
+		free_sorted_slow(cache, object);
 }
 
 size_t sheaf_cache_alloc_bulk(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
 {
 	size_t got = cache_get(cache, flags & SHEAF_NOWAIT, n, objects);
+	unsigned tries = 0;
 
+	while (got < n && (flags & SHEAF_WAIT) && budget_wait(cache, &tries))
+		got += cache_get(cache, 0, n - got, objects + got);
 	objects_out(cache, got, objects);
 	return got;
 }
@@ -382,10 +428,17 @@ void sheaf_cache_free_bulk(struct sheaf_cache *cache, size_t n, void *const *obj
 
 void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 {
-	struct sheaf_barn *barn = &cache_node(cache)->barn;
+	struct cache_node *node = cache_node(cache);
+	struct sheaf_barn *barn = &node->barn;
 	struct slot_io io = {.sheaf = sheaf};
-	enum slot_did did = slot_do(cache, SLOT_INSTALL_IF_EMPTY, nowait, &io);
+	enum slot_did did;
 
+	if (unlikely(!cache_is_home(cache, sheaf))) {
+		/* We are on another node than when it was fetched. */
+		sheaf_barn_keep(cache_home_barn(cache, sheaf), sheaf);
+		return;
+	}
+	did = slot_do(cache, SLOT_INSTALL_IF_EMPTY, nowait, &io);
 	/* The spare is not empty; main may be. */
 	if (did == SLOT_UNMET && !sheaf_empty(sheaf) &&
 	    slot_do(cache, SLOT_SWAP, nowait, &io) == SLOT_DID)
@@ -400,7 +453,8 @@ void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait
 	}
 	if (!sheaf_empty(sheaf)) {
 		fetch_add_relaxed(&slot_trips(cache)->barn_free, 1);
-		if (sheaf_barn_give_full(barn, sheaf) == 0)
+		if (sheaf_barn_give_full(barn, sheaf) == 0 ||
+		    (cache->spread > 1 && cache_give_sibling(cache, node, sheaf)))
 			return;
 		sheaf_flush(cache, sheaf);
 	}

@@ -70,7 +70,7 @@ static struct sheaf *take_base(struct sheaf_cache *cache, uint32_t n, bool nowai
 		sheaf = NULL;
 	}
 	if (!sheaf && !nowait)
-		sheaf = sheaf_new(cache->capacity);
+		sheaf = sheaf_new(cache_capacity(cache));
 	return sheaf;
 }
 
@@ -101,7 +101,7 @@ static void take_in(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 static struct sheaf *borrow(struct sheaf_cache *cache, uint32_t n, unsigned flags)
 {
 	bool nowait = flags & SHEAF_NOWAIT;
-	bool oversize = n > cache->capacity;
+	bool oversize = n > cache_capacity(cache);
 	struct sheaf *sheaf;
 
 	if (!oversize)
@@ -112,7 +112,8 @@ static struct sheaf *borrow(struct sheaf_cache *cache, uint32_t n, unsigned flag
 		return NULL;
 	if (oversize)
 		sheaf->mark |= MARK_OVERSIZE;
-	if (!top_up(cache, sheaf, n, flags)) {
+	if (!top_up(cache, sheaf, n, flags) ||
+	    ((flags & SHEAF_LOCAL) && !cache_make_local(cache, sheaf))) {
 		take_in(cache, sheaf, nowait);
 		return NULL;
 	}

@@ -95,7 +95,7 @@ struct sheaf *cache_fresh_sheaf(struct sheaf_cache *cache)
 {
 	struct sheaf *fresh = sheaf_barn_take_empty(&cache_node(cache)->barn);
 
-	return fresh ? fresh : sheaf_new(cache->capacity);
+	return fresh ? sheaf_renew(cache, fresh) : sheaf_new(cache_capacity(cache));
 }
 
 /*

@@ -147,6 +147,8 @@ struct sheaf *cache_take_ripe(struct sheaf_cache *cache, struct cache_node *node
 		struct cache_node *from = &cache->node[(first + i) % cache->nodes];
 		struct sheaf *sheaf = take_from(cache, from);
 
+		if (sheaf && cache->cross)
+			sheaf = cache_take_home(cache, node, sheaf, flags & SHEAF_NOWAIT);
 		if (!sheaf)
 			continue;
 		if (!(flags & SHEAF_NOWAIT))
@@ -232,6 +234,10 @@ static void ripe_run(struct sheaf_gp_task *task)
 		struct cache_node *node = &cache->node[i];
 
 		while ((sheaf = take_from(cache, node)) != NULL) {
+			if (cache->cross)
+				sheaf = cache_take_home(cache, node, sheaf, false);
+			if (!sheaf)
+				continue;
 			if (!sheaf_empty(sheaf) && sheaf_barn_give_full(&node->barn, sheaf) == 0)
 				continue;
 			sheaf_flush(cache, sheaf);
@@ -326,22 +332,25 @@ void cache_ripe_end(struct sheaf_cache *cache)
 		sheaf_gp_detach(cache->gp, &cache->age_task);
 	if (cache->ripe_task.run)
 		sheaf_gp_detach(cache->gp, &cache->ripe_task);
+	if (cache->trim_task.run)
+		sheaf_gp_detach(cache->trim_gp, &cache->trim_task);
 }
 
 /* One that was armed when it was detached is armed again. */
-static void attach_again(struct sheaf_cache *cache, struct sheaf_gp_task *task)
+static void attach_again(struct sheaf_gp *gp, struct sheaf_gp_task *task)
 {
 	bool armed = load_relaxed(&task->armed);
 
 	if (!task->run)
 		return;
-	sheaf_gp_attach(cache->gp, task);
+	sheaf_gp_attach(gp, task);
 	if (armed)
-		sheaf_gp_arm(cache->gp, task);
+		sheaf_gp_arm(gp, task);
 }
 
 void cache_ripe_again(struct sheaf_cache *cache)
 {
-	attach_again(cache, &cache->age_task);
-	attach_again(cache, &cache->ripe_task);
+	attach_again(cache->gp, &cache->age_task);
+	attach_again(cache->gp, &cache->ripe_task);
+	attach_again(cache->trim_gp, &cache->trim_task);
 }

@@ -15,6 +15,9 @@
  *	cache_ripe.c     limits of what is in flight, what comes back, tasks
  *	cache_prefill.c  sheaves lent
  *	cache_drain.c    flush, shrink
+ *	cache_home.c     NUMA nodes: what is remote goes home
+ *	cache_budget.c   hard limits of what may be out of backends
+ *	cache_trim.c     what nobody needs, capacity by load
  *	cache_nowait.c   calls for signal handlers, and what they leave behind
  *	cache_fork.c     fork(2)
  *	slot*.c          slots: the way in, the remote side, who has which
@@ -43,6 +46,8 @@ struct notes;
 struct cache_node {
 	struct sheaf_barn barn;
 	struct sheaf_recycler recycler;
+	/* Of the trim, under trim_lock. */
+	struct sheaf_barn_look look;
 
 	/* Sheaves between a slot and the recycler, by the phase in which they left. */
 	uint64_t transit[2] cacheline_aligned;
@@ -54,17 +59,38 @@ struct cache_node {
 	struct notes *notes;
 };
 
+/* How the capacity follows the load; under trim_lock, on and least are fixed. */
+struct cache_tuning {
+	bool on;
+	uint32_t least;
+	uint32_t calm; /* looks in a row with few trips */
+	uint64_t trips;
+	uint64_t races;
+};
+
+/* Where sheaf_cache_free() puts objects. */
+enum free_way {
+	FREE_TO_CPU,    /* slots are per CPU, nobody asks where objects are at home */
+	FREE_TO_THREAD, /* the same, per thread */
+	FREE_SORTED,    /* local objects to the slot, others to the cross cache */
+};
+
 struct sheaf_cache {
 	/* Used by every call. */
 	struct cpu_slots cpus;
+	enum free_way free_way;
 	uint32_t id;
-	uint32_t capacity;
+	uint32_t capacity; /* of new sheaves, relaxed */
 	size_t object_size;
 	struct sheaf_gp *gp;
 
-	/* Fixed by create. */
+	/* Fixed by create: places with a barn each, and how many of them are one NUMA node. */
 	uint32_t nodes;
+	uint32_t spread;
 	struct cache_node *node;
+	/* Collects remote objects, NULL if nobody asks; and whose cross cache this is. */
+	struct sheaf_cache *cross;
+	struct sheaf_cache *cross_of;
 	struct sheaf_backend backend;
 	int (*current_node)(void *arg);
 	void *node_arg;
@@ -86,6 +112,19 @@ struct sheaf_cache {
 	/* A signal handler has put an rcu sheaf into a slot. */
 	bool age_missed;
 	struct sheaf_gp_task ripe_task;
+
+	/* Bytes of objects; see cache_budget.c. */
+	uint64_t budget;
+	uint64_t used;
+	/* See cache_trim.c. One trim at a time. */
+	pthread_mutex_t trim_lock;
+	struct sheaf_gp_task trim_task;
+	struct sheaf_gp *trim_gp;
+	struct cache_tuning tuning;
+	/* Walkers of the registry that are here; none come any more once it is closed. */
+	uint32_t pins;
+	bool closed;
+
 	const char *slots_why;
 	char name[32];
 
@@ -116,6 +155,10 @@ struct sheaf_cache {
 	uint64_t aged;
 	uint64_t aborts;
 	uint64_t spills;
+	uint64_t budget_refused;
+	uint64_t trimmed;
+	uint64_t tuned;
+	uint64_t home_trips;
 	struct slot_trips trips; /* of those who have no slot */
 	/* Sheaves lent are all asked less all used. */
 	uint64_t lent_objects cacheline_aligned;
@@ -177,8 +220,17 @@ void sheaf_delete(struct sheaf *sheaf);
 /* The last resort of signal handlers: a sheaf straight from the kernel, or NULL. */
 struct sheaf *sheaf_map(void);
 
-/* Visit the backend. Objects that come are free, as in a sheaf. */
-size_t backend_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects);
+/* An empty sheaf of another capacity than new ones have is exchanged for one that has it, if there
+ * is memory. Outside slots. */
+struct sheaf *sheaf_renew(struct sheaf_cache *cache, struct sheaf *sheaf);
+
+/* Objects to the backend, memory to the system; how many objects. */
+size_t sheaf_discard(struct sheaf_cache *cache, struct sheaf *sheaf);
+
+/* Visit the backend. Objects that come are free, as in a sheaf. With less than least within the
+ * budget, what lies free elsewhere is given back first. */
+size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, size_t n,
+		      size_t least, void **objects);
 void backend_put(struct sheaf_cache *cache, size_t n, void *const *objects);
 
 /* Give all objects of a sheaf to the backend; it is empty afterwards. */
@@ -199,6 +251,70 @@ struct sheaf *cache_wait_ripe(struct sheaf_cache *cache, struct cache_node *node
 
 /* The same whoever they are for; to empty a cache. */
 struct sheaf *cache_drain_ripe(struct sheaf_cache *cache);
+
+/* The NUMA node of the calling thread. */
+unsigned cache_numa(struct sheaf_cache *cache);
+
+/* As sheaf_cache_create(); cross_of is NULL, or whose cross cache it is going to be. */
+int cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr,
+		 struct sheaf_cache *cross_of);
+
+/* A cross cache for a cache that has several nodes, if the backend knows them; 0 or -errno. */
+int cache_cross_make(struct sheaf_cache *cache);
+
+/*
+ * With a cross cache only: is an object of another node? put_sorted: cache_put_many() by home.
+ * take_home: what is remote in a ripe sheaf goes home; NULL if nothing is left. is_home, home_barn:
+ * by the newest object of a sheaf; without a cross cache everything is.
+ */
+bool cache_is_remote(struct sheaf_cache *cache, const void *object);
+void cache_put_sorted(struct sheaf_cache *cache, size_t n, void *const *objects);
+struct sheaf *cache_take_home(struct sheaf_cache *cache, struct cache_node *node,
+			      struct sheaf *sheaf, bool nowait);
+bool cache_is_home(struct sheaf_cache *cache, const struct sheaf *sheaf);
+struct sheaf_barn *cache_home_barn(struct sheaf_cache *cache, const struct sheaf *sheaf);
+
+/* Makes all objects of a private sheaf local; false if that cannot be had, or not be known. */
+bool cache_make_local(struct sheaf_cache *cache, struct sheaf *sheaf);
+
+/* Barns of the same node. */
+struct sheaf *cache_take_sibling(struct sheaf_cache *cache, struct cache_node *node);
+bool cache_give_sibling(struct sheaf_cache *cache, struct cache_node *node, struct sheaf *sheaf);
+
+/* Everything free in slots, and in barns, to the backend; how many objects. */
+size_t cache_drain_slots(struct sheaf_cache *cache);
+size_t cache_drain_barns(struct sheaf_cache *cache);
+
+/*
+ * Budgets. reserve: up to n objects may be asked for, the answer says how many; hard: what lies
+ * free is given back if they are less than least. release: they are back, or did not come.
+ */
+void budget_init(struct sheaf_cache *cache, uint64_t bytes);
+size_t budget_reserve(struct sheaf_cache *cache, size_t n);
+size_t budget_reserve_hard(struct sheaf_cache *cache, unsigned flags, size_t n, size_t least);
+void budget_release(struct sheaf_cache *cache, size_t n);
+
+/* An allocation came to nothing. If the budget is why, waits a while; true if another try makes
+ * sense. tries counts from 0. */
+bool budget_wait(struct sheaf_cache *cache, unsigned *tries);
+
+/* The lower one of the cache's budget and that of the process; UINT64_MAX if there is none. */
+uint64_t budget_least(const struct sheaf_cache *cache);
+
+/* The trim's task of a new cache, after cache_ripe_init(); 0 or -ENOMEM. fini: also after that. */
+int cache_trim_init(struct sheaf_cache *cache, const struct sheaf_cache_attr *attr);
+void cache_trim_fini(struct sheaf_cache *cache);
+
+static inline uint32_t cache_capacity(const struct sheaf_cache *cache)
+{
+	return load_relaxed(&cache->capacity);
+}
+
+/* Was the capacity changed since the sheaf was made? Mapped ones have theirs from the page. */
+static inline bool sheaf_outdated(const struct sheaf_cache *cache, const struct sheaf *sheaf)
+{
+	return sheaf->capacity != cache_capacity(cache) && !(sheaf->mark & MARK_MAPPED);
+}
 
 /* Limits, callbacks, tasks of a new cache; 0 or -ENOTSUP. Then recyclers may be used. */
 int cache_ripe_init(struct sheaf_cache *cache, const struct sheaf_cache_attr *attr);
@@ -288,6 +404,9 @@ static inline void cache_unspill(struct sheaf_cache *cache)
 		cache_unspill_slow(cache, node, false);
 	if (unlikely(load_relaxed(&cache->age_missed)))
 		cache_rcu_installed(cache);
+	/* T1, also for what this call is about to put into a slot: the run is later. */
+	if (unlikely(!load_relaxed(&cache->trim_task.armed)) && cache->trim_task.run)
+		sheaf_gp_arm(cache->trim_gp, &cache->trim_task);
 }
 
 /* Objects that signal handlers left, all nodes. */

@@ -224,6 +224,15 @@ uint32_t registry_orphans(struct sheaf_cache *cache);
 void registry_remove(struct sheaf_cache *cache);
 
 /*
+ * The next cache by number, which stays until it is unpinned; NULL after the last one. *next is 0
+ * at first. close: waits until nobody has it pinned, nobody will from then on; open ends that.
+ */
+struct sheaf_cache *registry_pin(uint32_t *next);
+void registry_unpin(struct sheaf_cache *cache);
+void registry_close(struct sheaf_cache *cache);
+void registry_open(struct sheaf_cache *cache);
+
+/*
  * fork(2). Between prepare and the other two no cache comes or goes, and no thread makes, adopts
  * or leaves a slot. Each calls fn for every cache, prepare before it has locked the registry. In
  * the child the thread slots of other threads become orphans.

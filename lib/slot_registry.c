@@ -19,6 +19,7 @@
 
 #include "base/membarrier.h"
 #include "base/memory.h"
+#include "base/wait.h"
 #include "cache_state.h"
 
 #include <string.h>
@@ -221,6 +222,47 @@ void registry_remove(struct sheaf_cache *cache)
 		registry.n = 0;
 	}
 	pthread_mutex_unlock(&registry.lock);
+	pthread_mutex_unlock(&registry.list_lock);
+}
+
+struct sheaf_cache *registry_pin(uint32_t *next)
+{
+	struct sheaf_cache *cache = NULL;
+
+	pthread_mutex_lock(&registry.list_lock);
+	while (!cache && *next < registry.n) {
+		cache = registry.caches[(*next)++];
+		if (cache && cache->closed)
+			cache = NULL;
+	}
+	if (cache)
+		fetch_add_relaxed(&cache->pins, 1);
+	pthread_mutex_unlock(&registry.list_lock);
+	return cache;
+}
+
+void registry_unpin(struct sheaf_cache *cache)
+{
+	/* release: partner registry_close() */
+	fetch_sub_release(&cache->pins, 1);
+}
+
+void registry_close(struct sheaf_cache *cache)
+{
+	unsigned turns = 0;
+
+	pthread_mutex_lock(&registry.list_lock);
+	cache->closed = true;
+	pthread_mutex_unlock(&registry.list_lock);
+	/* acquire: partner registry_unpin() */
+	while (load_acquire(&cache->pins))
+		wait_a_little(&turns);
+}
+
+void registry_open(struct sheaf_cache *cache)
+{
+	pthread_mutex_lock(&registry.list_lock);
+	cache->closed = false;
 	pthread_mutex_unlock(&registry.list_lock);
 }
 

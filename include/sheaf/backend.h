@@ -46,6 +46,13 @@ struct sheaf_backend_ops {
 	void (*free_bulk)(void *ctx, size_t n, void *const *objects);
 	/** End of the backend; all objects are back. NULL if there is nothing to do. */
 	void (*destroy)(void *ctx);
+	/** Give memory without objects back to the system; returns bytes. NULL if there is none to
+	 *  give. May block; called after many objects have come back. */
+	size_t (*trim)(void *ctx);
+	/** The NUMA node where an object's memory is, SHEAF_NODE_ANY if that is not known. Wait-free,
+	 *  without a system call: called for each free on machines with several nodes. NULL: never
+	 *  known. */
+	int (*node_of)(void *ctx, const void *object);
 };
 
 /** A backend: operations and what they work on. Copied by value. */

@@ -39,6 +39,15 @@ extern "C" {
 /** Flag of sheaf_cache_prefill(): exactly n objects, and over-use is reported. */
 #define SHEAF_STRICT 2u
 
+/** Flag of sheaf_cache_prefill(): all objects are memory of the caller's node. */
+#define SHEAF_LOCAL 8u
+
+/** One barn per last-level cache; see sheaf_cache_attr.barns_per_node. */
+#define SHEAF_BARN_PER_CACHE UINT32_MAX
+
+/** Flag of sheaf_cache_alloc() and _alloc_bulk(): at the end of a budget wait for what comes back. */
+#define SHEAF_WAIT 4u
+
 /** Buckets of the prefill histograms: bucket i counts values below 2^i, the last is the rest. */
 #define SHEAF_CACHE_PREFILLS 16
 
@@ -109,7 +118,11 @@ struct sheaf_cache_attr {
 	struct sheaf_backend backend;
 	/** NUMA nodes, 1 to 64; default: what the system has. */
 	unsigned nodes;
-	/** Tells the node (0 to nodes - 1) of the calling thread; default: ask the system. */
+	/** Barns of each node: 0 or 1 for one, SHEAF_BARN_PER_CACHE for one per last-level cache
+	 *  where a node has several (chiplets), up to 64 if @p current_node tells places. */
+	unsigned barns_per_node;
+	/** Tells the place of the calling thread: its node (0 to nodes - 1), times barns_per_node, plus
+	 *  the number of its barn in the node; default: ask the system. */
 	int (*current_node)(void *arg);
 	/** Passed to @p current_node. */
 	void *node_arg;
@@ -124,6 +137,19 @@ struct sheaf_cache_attr {
 	sheaf_cache_ctor_fn *ctor;
 	/** Passed to @p ctor. */
 	void *ctor_arg;
+	/** Most bytes of objects that the cache may have from its backend: allocated, held and in
+	 *  flight. A hard limit, also changeable: sheaf_cache_set_budget(). Default: none but that
+	 *  of the process, see sheaf_set_budget(). */
+	uint64_t budget;
+	/** Microseconds within which what slots and barns hold and nobody needs goes back to the
+	 *  backend, and what that then does not need to the system; see sheaf_cache_trim(). Run by
+	 *  the source's thread, if it has one; else, if asked for here, by one of the library's.
+	 *  Default: a second if the source has a thread, else never; UINT32_MAX for never. */
+	uint32_t trim_us;
+	/** Let the capacity follow the load, at each trim: up where slots visit the barn often, or
+	 *  lose races there, down where they do not. Never so far that free objects could take
+	 *  a quarter of the budget (of 64 MiB, if there is none). */
+	bool tune;
 	/** SHEAF_SLOTS_THREAD; or SHEAF_SLOTS_CPU, where there are no restartable sequences the
 	 *  same as THREAD. Default: what the environment variable SHEAF_SLOTS says ("thread" or
 	 *  "cpu"), else CPU. */
@@ -178,6 +204,16 @@ struct sheaf_cache_stats {
 	uint64_t surplus;
 	uint64_t gave_way;
 	uint64_t throttled;
+	/** Bytes of objects that came from the backend and are not back; times that a budget
+	 *  refused some; objects that trims gave back; times that the capacity was tuned. */
+	uint64_t budget_used;
+	uint64_t budget_refused;
+	uint64_t trimmed;
+	uint64_t tuned;
+	/** Objects in slots, held_slots includes them, that wait to go to the barn of their node;
+	 *  and visits to barns that took such objects home. */
+	uint64_t held_cross;
+	uint64_t home_trips;
 	/** Free objects that nowait calls left aside for the next normal call, and how many times they
 	 *  left something, retired objects included. */
 	uint64_t spilled;
@@ -225,17 +261,38 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live);
  * Allocate one object.
  *
  * @param cache which
- * @param flags 0; or SHEAF_NOWAIT: only what the layers hold, no system call
+ * @param flags 0; or SHEAF_NOWAIT: only what the layers hold, no system call; or SHEAF_WAIT: where
+ *	a budget is used up, wait until objects come back, also for grace periods
  *
  * Context: any thread, not in a signal handler. Blocks only in the backend, and if more is in
  *	flight than the soft limit says, 100 microseconds for each sheaf, to let the source
- *	work; not that inside a read section.
+ *	work; not that inside a read section. At the end of a budget what other slots and the
+ *	barns hold is taken back first, as sheaf_cache_shrink() does. With SHEAF_WAIT not
+ *	inside a read section, nor holding what others need to free objects.
  * Ordering: acquires what the thread that freed the object released.
  * Progress: wait-free from the slot; lock-free from barn and recycler.
  * Return: an object with undefined contents, the caller's until it is freed; NULL
- *	if there is no memory.
+ *	if there is no memory, or the budget is used up and SHEAF_WAIT is not set.
  */
 void *sheaf_cache_alloc(struct sheaf_cache *cache, unsigned flags);
+
+/**
+ * Allocate one object on a given NUMA node.
+ *
+ * @param cache which
+ * @param flags as sheaf_cache_alloc()
+ * @param node 0 to nodes - 1, or SHEAF_NODE_ANY
+ *
+ * What a free finds on another node than its own goes back to the barn of that node, so
+ * with a backend that knows nodes (the slab backend does) sheaf_cache_alloc() hands out
+ * memory of the caller's node too; lib/cache_home.c says when not. Where the node has no memory
+ * the object is another one's.
+ *
+ * Context, Ordering: as sheaf_cache_alloc(). Progress: as there; for another node than the
+ *	caller's a barn visit each time.
+ * Return: as sheaf_cache_alloc(); NULL also if there is no such node.
+ */
+void *sheaf_cache_alloc_node(struct sheaf_cache *cache, unsigned flags, int node);
 
 /**
  * Free one object at once.
@@ -449,6 +506,68 @@ size_t sheaf_cache_shrink(struct sheaf_cache *cache);
  *	sheaves are sealed then).
  */
 int sheaf_cache_barrier(struct sheaf_cache *cache);
+
+/**
+ * Give back what nobody needed since the last trim: sheaves that lay in the barns all that
+ * time, and after that main and spare of slots that made no trip, which go to the barns first.
+ * So what is never used is with the backend at the third trim. The backend then gives the
+ * system what it does not need. With the attribute trim_us it is called three times in that time.
+ *
+ * Context: any thread, not in a signal handler, nor in a callback over ripe objects; may block.
+ * Ordering: acquires what the others released. Progress: blocking.
+ * Return: objects given to the backend.
+ */
+size_t sheaf_cache_trim(struct sheaf_cache *cache);
+
+/**
+ * Give free objects of all caches back until so many bytes are: first what is in barns, then what
+ * is in slots. For programs that are told to use less memory.
+ *
+ * @param bytes of objects at least; SIZE_MAX for all
+ *
+ * Context: as sheaf_cache_trim(). A cache that is destroyed meanwhile waits for it.
+ * Ordering: acquires what the others released. Progress: blocking.
+ * Return: bytes of objects given to backends.
+ */
+size_t sheaf_trim(size_t bytes);
+
+/**
+ * Change the capacity of sheaves, also while the cache is in use. New sheaves have it; those of
+ * another capacity are replaced when they come by empty.
+ *
+ * @param cache which
+ * @param capacity objects, 1 to 65536
+ *
+ * Context: any thread, not in a signal handler. Ordering: none. Progress: lock-free but for
+ *	what is freed.
+ * Return: 0; -EINVAL if it is out of range (unchanged then).
+ */
+int sheaf_cache_set_capacity(struct sheaf_cache *cache, uint32_t capacity);
+
+/**
+ * Change the budget of a cache, also while it is in use. If it has more already, that stays
+ * until it is freed, and what is free is given back.
+ *
+ * @param cache which
+ * @param bytes of objects; 0 for no limit
+ *
+ * Context: as sheaf_cache_shrink(). Ordering: none. Progress: blocking.
+ */
+void sheaf_cache_set_budget(struct sheaf_cache *cache, uint64_t bytes);
+
+/**
+ * Limit what all caches of the process have from their backends together, as the attribute budget
+ * does for one. The environment variable SHEAF_BUDGET sets it before the first
+ * cache is made: bytes, or with K, M or G.
+ *
+ * @param bytes of objects; 0 for no limit
+ *
+ * Context: as sheaf_trim(). Ordering: none. Progress: blocking.
+ */
+void sheaf_set_budget(uint64_t bytes);
+
+/** Bytes of objects that all caches have from their backends now. Context: any. */
+uint64_t sheaf_budget_used(void);
 
 /**
  * Change the soft limits of all barns, also while in use.

@@ -6,12 +6,20 @@
 #define BASE_TOPOLOGY_H
 
 #define TOPOLOGY_NODES_MAX 64
+#define TOPOLOGY_CACHES_MAX 64
 
 /* How many node numbers there are (1 to TOPOLOGY_NODES_MAX; 1 if the system does not say). */
 unsigned topology_nodes(void);
 
 /* The node of the CPU that runs the caller, below topology_nodes(). May be old at once. */
 int topology_current_node(void *unused);
+
+/*
+ * Last-level caches of a node, the most that any node has; 1 if the system does not say. current: the
+ * number of the caller's node times that, plus that of its cache within the node.
+ */
+unsigned topology_node_caches(void);
+int topology_current_cache(void *unused);
 
 /* More than the highest CPU number the kernel can ever give (CPUs that may be plugged in count). */
 unsigned topology_cpus(void);

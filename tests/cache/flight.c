@@ -150,6 +150,8 @@ static void begin(struct sheaf_cache_attr attr)
 	attr.gp = &source.gp;
 	attr.capacity = CAPACITY;
 	attr.nodes = 1;
+	/* Tasks are counted here. */
+	attr.trim_us = UINT32_MAX;
 	arena_init(&arena, 32);
 	cache = arena_cache(&arena, attr);
 }
@@ -589,6 +591,7 @@ static void begin_urcu(struct sheaf_cache_attr attr)
 	if (!attr.capacity)
 		attr.capacity = CAPACITY;
 	attr.nodes = 1;
+	attr.trim_us = UINT32_MAX;
 	arena_init(&arena, 32);
 	cache = arena_cache(&arena, attr);
 }

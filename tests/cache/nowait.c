@@ -881,7 +881,7 @@ static struct sheaf *mapped_with(uint32_t n)
 	struct sheaf *sheaf = sheaf_map();
 
 	ck_assert_ptr_nonnull(sheaf);
-	sheaf->size = (uint32_t)backend_get(cache, 0, n, sheaf->objects);
+	sheaf->size = (uint32_t)backend_get_on(cache, 0, 0, n, n, sheaf->objects);
 	return sheaf;
 }
 

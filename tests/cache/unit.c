@@ -486,7 +486,8 @@ START_TEST(sheaves_of_any_capacity_and_fill)
 
 		sheaf = sheaf_new(capacity);
 		if (fill)
-			sheaf->size = (uint32_t)backend_get(cache, 0, fill, sheaf->objects);
+			sheaf->size =
+				(uint32_t)backend_get_on(cache, 0, 0, fill, fill, sheaf->objects);
 		sheaf_barn_keep(&cache->node[0].barn, sheaf);
 	}
 	for (unsigned i = 0; i < 200; i++) {
@@ -505,7 +506,7 @@ START_TEST(sheaves_of_any_capacity_and_fill)
 		if (i % 8 == 0 && (sheaf = sheaf_barn_take_empty(&cache->node[0].barn)) != NULL) {
 			sheaf_delete(sheaf);
 			sheaf = sheaf_new(1);
-			sheaf->size = (uint32_t)backend_get(cache, 0, 1, sheaf->objects);
+			sheaf->size = (uint32_t)backend_get_on(cache, 0, 0, 1, 1, sheaf->objects);
 			sheaf_barn_keep(&cache->node[0].barn, sheaf);
 			sheaf_cache_return(cache, sheaf_cache_prefill(cache, 2 + i % 3, 0));
 		}

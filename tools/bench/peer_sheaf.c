@@ -65,6 +65,7 @@ static int own_cache(struct own *own, const struct bench_env *env)
 		.current_node = env->param[PARAM_NODES] ? own_current_node : NULL,
 		/* Trips with injected nodes are to depend on no machine: not on its CPUs either. */
 		.slots = env->param[PARAM_NODES] ? SHEAF_SLOTS_THREAD : own->slots,
+		.trim_us = env->param[PARAM_NODES] ? UINT32_MAX : 0,
 	};
 	struct sheaf_slab *slab;
 	int err = sheaf_slab_create(&slab, &slab_attr);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/* A driver without grace periods. */
+#include "gp_keeper.h"
+
+#include "base/compiler.h"
+#include "base/memory.h"
+#include "gp_fork.h"
+
+static void no_period(struct sheaf_gp_driver *driver)
+{
+	(void)driver;
+}
+
+static bool no_section(struct sheaf_gp_driver *driver)
+{
+	(void)driver;
+	return false;
+}
+
+static void nothing(void)
+{
+}
+
+static const struct sheaf_gp_driver_ops keeper_kind = {
+	.name = "keeper",
+	.synchronize = no_period,
+	.read_ongoing = no_section,
+};
+
+static uint32_t lock;
+static struct sheaf_gp_driver *keeper;
+static unsigned users;
+
+struct sheaf_gp *gp_keeper_get(void)
+{
+	struct sheaf_gp *gp = NULL;
+
+	gp_lock(&lock);
+	if (!keeper) {
+		keeper = memory_zalloc(CACHE_LINE, sizeof(*keeper));
+		if (keeper &&
+		    sheaf_gp_driver_init(keeper, &keeper_kind, NULL, nothing, nothing)) {
+			memory_free(keeper);
+			keeper = NULL;
+		}
+	}
+	if (keeper) {
+		users++;
+		gp = &keeper->gp;
+	}
+	gp_unlock(&lock);
+	return gp;
+}
+
+void gp_keeper_put(void)
+{
+	struct sheaf_gp_driver *last = NULL;
+
+	gp_lock(&lock);
+	if (!--users) {
+		last = keeper;
+		keeper = NULL;
+	}
+	gp_unlock(&lock);
+	if (!last)
+		return;
+	/* Out of the lock: it waits for the thread. */
+	sheaf_gp_driver_fini(last);
+	memory_free(last);
+}
