@@ -177,7 +177,7 @@ static void run_period(struct sheaf_gp_driver *driver)
 /* G7: is there a driver? */
 static bool has_driver(const struct sheaf_gp_driver *driver)
 {
-	/* acquire: partner the store in start_driver() */
+	/* acquire: partner the store in start_driver(), which publishes current too */
 	return likely(load_acquire(&driver->running) == gp_fork_generation);
 }
 
@@ -283,8 +283,6 @@ static void *driver_main(void *arg)
 	struct sheaf_gp_driver *driver = arg;
 	uint64_t start = 0, due;
 
-	/* That of a driver of before a fork. */
-	store_relaxed(&driver->current, NULL);
 	/* The default slack of 50 us would add half to the spacing; only this thread's. */
 	prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul);
 	/* G6: it has tickets, if nobody is inside any more. acq_rel: as in driver_ticket() */
@@ -356,6 +354,8 @@ static bool start_driver(struct sheaf_gp_driver *driver)
 	if (!gp_lock_try(&driver->lock))
 		return true;
 	if (!has_driver(driver)) {
+		/* G7: what a driver of before a fork was running. */
+		store_relaxed(&driver->current, NULL);
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);
 		if (create_driver(driver) == 0) {
@@ -485,8 +485,9 @@ static void driver_detach(struct sheaf_gp *gp, struct sheaf_gp_task *task)
 		;
 	if (*link)
 		store_release(link, task->next);
-	/* A driver of before a fork does not come back. */
-	while (load_relaxed(&driver->current) == task && has_driver(driver)) {
+	/* In this order: a driver of before a fork does not come back, and who finds one of after it
+	 * sees what start_driver() has made of current. */
+	while (has_driver(driver) && load_relaxed(&driver->current) == task) {
 		uint32_t ends = load_relaxed(&driver->task_ends);
 
 		gp_unlock(&driver->tasks_lock);

@@ -19,7 +19,9 @@
 #include "child.h"
 #include "common.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define SERVED_MS 15000
@@ -48,6 +50,39 @@ int pthread_setname_np(pthread_t thread, const char *name)
 	(void)name;
 	test_sleep_ms(naming_ms);
 	return 0;
+}
+
+/* A new thread begins that much later than it is known to be there. */
+static unsigned starting_ms;
+
+struct late {
+	void *(*fn)(void *arg);
+	void *arg;
+};
+
+static void *begin_late(void *arg)
+{
+	struct late late = *(struct late *)arg;
+
+	free(arg);
+	test_sleep_ms(starting_ms);
+	return late.fn(late.arg);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+	struct late *late;
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+	if (!starting_ms)
+		return real(thread, attr, fn, arg);
+	late = malloc(sizeof(*late));
+	if (!late)
+		return EAGAIN;
+	*late = (struct late){fn, arg};
+	return real(thread, attr, begin_late, late);
 }
 
 /*
@@ -754,6 +789,50 @@ START_TEST(sources_come_and_go)
 }
 END_TEST
 
+static uint32_t running_task;
+
+static void run_until_told(struct sheaf_gp_task *task)
+{
+	(void)task;
+	store_release(&running_task, 1);
+	while (!load_acquire(&stop))
+		test_pause();
+}
+
+/* The driver was running this task when it vanished; the child's own has not begun yet. */
+static int detach_in_child(struct sheaf_gp_task *task)
+{
+	uint64_t ticket;
+
+	starting_ms = 100;
+	ticket = sheaf_gp_ticket(gp);
+	sheaf_gp_detach(gp, task);
+	starting_ms = 0;
+	return served(ticket) ? use(ticket) : 40;
+}
+
+START_TEST(driver_runs_a_task)
+{
+	static struct sheaf_gp_task task = {.run = run_until_told, .delay_ns = 1000};
+	pid_t pid;
+
+	begin((enum hooks)_i, 0);
+	store_release(&stop, 0);
+	store_release(&running_task, 0);
+	ck_assert_int_eq(sheaf_gp_attach(gp, &task), 0);
+	sheaf_gp_arm(gp, &task);
+	while (!load_acquire(&running_task))
+		test_pause();
+	pid = fork_as();
+	if (pid == 0)
+		_exit(detach_in_child(&task));
+	ck_assert_int_eq(child_end(pid), 0);
+	store_release(&stop, 1);
+	sheaf_gp_detach(gp, &task);
+	end();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("gp");
@@ -785,6 +864,7 @@ int main(void)
 	tcase_add_test(tc, inside_a_section);
 #endif
 	tcase_add_test(tc, sources_come_and_go);
+	tcase_add_loop_test(tc, driver_runs_a_task, HOOKS_FIRST, HOOKS);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
