@@ -177,7 +177,7 @@ static void run_period(struct sheaf_gp_driver *driver)
 /* G7: is there a driver? */
 static bool has_driver(const struct sheaf_gp_driver *driver)
 {
-	/* acquire: partner the store in start_driver(), which publishes current too */
+	/* acquire: partners the stores in start_driver() and driver_main(), which publish current */
 	return likely(load_acquire(&driver->running) == gp_fork_generation);
 }
 
@@ -283,6 +283,9 @@ static void *driver_main(void *arg)
 	struct sheaf_gp_driver *driver = arg;
 	uint64_t start = 0, due;
 
+	/* Before it runs anything, whatever its maker is about: who detaches a task has to know.
+	 * release: partner the load in has_driver() */
+	store_release(&driver->running, gp_fork_generation);
 	/* The default slack of 50 us would add half to the spacing; only this thread's. */
 	prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul);
 	/* G6: it has tickets, if nobody is inside any more. acq_rel: as in driver_ticket() */

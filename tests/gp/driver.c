@@ -25,8 +25,8 @@
 static struct sheaf_gp_urcu urcu;
 static struct sheaf_gp *gp = &urcu.gp;
 
-/* The driver names itself between its creation and its being known to run: a
- * moment that can be made as long as one likes. */
+/* Who makes the driver names it, before it is done with that: a moment that can be made as long
+ * as one likes. */
 static unsigned naming_ms;
 
 int pthread_setname_np(pthread_t thread, const char *name)
@@ -151,8 +151,8 @@ static void *first_ticket(void *arg)
 }
 
 /*
- * While the first ticket's thread still makes the driver known, the driver has served
- * that ticket and sleeps; the second ticket must wake it all the same.
+ * While the first ticket's thread is still busy with the driver it has made, that has served
+ * the ticket and sleeps; the second ticket must wake it all the same.
  */
 START_TEST(ticket_while_the_driver_is_made)
 {
@@ -162,8 +162,9 @@ START_TEST(ticket_while_the_driver_is_made)
 	begin(0);
 	naming_ms = 300;
 	ck_assert_int_eq(pthread_create(&thread, NULL, first_ticket, gp), 0);
-	test_sleep_ms(100);
-	ck_assert(!running());
+	while (!periods())
+		test_pause();
+	test_sleep_ms(20);
 	ck_assert_uint_eq(periods(), 1);
 	ck_assert(served(sheaf_gp_ticket(gp)));
 	pthread_join(thread, &ok);
@@ -596,6 +597,46 @@ START_TEST(tasks_run_when_due)
 }
 END_TEST
 
+static struct {
+	struct sheaf_gp_task task;
+	uint32_t begun;
+	uint32_t ended;
+} slow_task;
+
+static void slow_run(struct sheaf_gp_task *task)
+{
+	(void)task;
+	store_release(&slow_task.begun, 1);
+	test_sleep_ms(50);
+	store_release(&slow_task.ended, 1);
+}
+
+static void *arm_slow(void *arg)
+{
+	sheaf_gp_arm(gp, &slow_task.task);
+	return arg;
+}
+
+/* The task runs while the thread that has made the driver for it is still busy with that. */
+START_TEST(detach_while_the_driver_is_made)
+{
+	pthread_t thread;
+
+	begin(0);
+	slow_task.task.run = slow_run;
+	ck_assert_int_eq(sheaf_gp_attach(gp, &slow_task.task), 0);
+	naming_ms = 300;
+	ck_assert_int_eq(pthread_create(&thread, NULL, arm_slow, NULL), 0);
+	while (!load_acquire(&slow_task.begun))
+		test_pause();
+	sheaf_gp_detach(gp, &slow_task.task);
+	ck_assert(load_acquire(&slow_task.ended));
+	pthread_join(thread, NULL);
+	naming_ms = 0;
+	sheaf_gp_urcu_fini(&urcu);
+}
+END_TEST
+
 START_TEST(one_source_for_all)
 {
 	struct sheaf_gp *first, *second, *third;
@@ -640,6 +681,7 @@ int main(void)
 	tcase_add_test(tc, what_a_period_costs_spaces_them);
 	tcase_add_test(tc, giving_way_ends_with_the_period);
 	tcase_add_test(tc, tasks_run_when_due);
+	tcase_add_test(tc, detach_while_the_driver_is_made);
 	tcase_add_test(tc, one_source_for_all);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);

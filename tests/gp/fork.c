@@ -41,7 +41,7 @@
 static struct sheaf_gp_urcu urcu;
 static struct sheaf_gp *gp = &urcu.gp;
 
-/* The driver names itself between its creation and its being known to run. */
+/* Who makes the driver names it, before it is done with that. */
 static unsigned naming_ms;
 
 int pthread_setname_np(pthread_t thread, const char *name)
