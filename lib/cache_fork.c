@@ -24,7 +24,8 @@
  *  F7  What the kernel forgets with fork(2), or may, is registered again: membarrier(2) and rseq(2).
  *  F8  A task that was armed would be taken for one that somebody will run, and no driver be made
  *      for it: it counts as not armed. What lies in slots is then sealed by the next rcu
- *      sheaf that comes into one, or a barrier.
+ *      sheaf that comes into one, or a barrier; callbacks of the driver's are called for by
+ *      the next sheaf sealed, or who is throttled.
  *
  * prepare waits only for parties who wait for nobody: remote parties collect sheaves under
  * remote_lock and do nothing else there, takers of a recycler do not block inside, and the

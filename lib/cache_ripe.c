@@ -206,10 +206,13 @@ int sheaf_cache_throttle(struct sheaf_cache *cache)
 		err = sheaf_gp_wait(cache->gp, sheaf_gp_ticket(cache->gp));
 		if (err)
 			return err;
-		if (cache->ripe_by_driver)
-			wait_a_little(&turns);
-		else
+		if (!cache->ripe_by_driver) {
 			discard_ripe(cache);
+			continue;
+		}
+		/* Nobody has, if there was no driver when they were sealed, or before a fork. */
+		sheaf_gp_arm(cache->gp, &cache->ripe_task);
+		wait_a_little(&turns);
 	} while (in_flight(cache) > load_relaxed(&cache->rcu_hard_limit));
 	return 0;
 }

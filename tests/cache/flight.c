@@ -9,6 +9,7 @@
  * a source with nothing to do sleeps; the callback sees each ripe object once, whoever calls
  * it, and keeps what it pops; and waits that could not end are told.
  */
+#define _GNU_SOURCE
 #include <urcu/urcu-memb.h>
 
 #include "arena.h"
@@ -752,6 +753,40 @@ START_TEST(slow_readers_do_not_make_it_grow)
 }
 END_TEST
 
+/* No thread can be made with a stack as large as the address space. */
+static void refuse_threads(bool refuse)
+{
+	static size_t usual;
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	if (refuse)
+		pthread_attr_getstacksize(&attr, &usual);
+	pthread_attr_setstacksize(&attr, refuse ? (size_t)1 << 46 : usual);
+	ck_assert_int_eq(pthread_setattr_default_np(&attr), 0);
+	pthread_attr_destroy(&attr);
+}
+
+/* What was sealed while there could be no driver, nobody has asked one to call back for. */
+START_TEST(throttle_asks_for_callbacks)
+{
+	struct sheaf_cache_attr attr = with_callback(SHEAF_RIPE_BY_DRIVER);
+
+	attr.rcu_soft_limit = attr.rcu_hard_limit = CAPACITY;
+	begin_urcu(attr);
+	refuse_threads(true);
+	get(4 * CAPACITY);
+	retire(0, 4 * CAPACITY);
+	seal();
+	ck_assert_uint_eq(in_flight(), 4 * CAPACITY);
+	refuse_threads(false);
+	ck_assert_int_eq(sheaf_cache_throttle(cache), 0);
+	ck_assert_uint_le(in_flight(), CAPACITY);
+	end_urcu();
+	ck_assert_uint_eq(ripe.objects, 4 * CAPACITY);
+}
+END_TEST
+
 /* A callback of the driver makes and ends caches on the same source. */
 static void nest_fn(void *arg, struct sheaf *sheaf)
 {
@@ -836,6 +871,7 @@ int main(void)
 	tcase_add_test(tc, endless_waits_are_told);
 	tcase_add_test(tc, trickle_comes_back);
 	tcase_add_test(tc, slow_readers_do_not_make_it_grow);
+	tcase_add_test(tc, throttle_asks_for_callbacks);
 	tcase_add_test(tc, callbacks_by_the_driver_miss_nothing);
 	tcase_add_test(tc, callbacks_by_the_driver_make_caches);
 	tcase_add_test(tc, unused_cache_ends_anywhere);
