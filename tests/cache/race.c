@@ -170,7 +170,8 @@ static void *take_over(void *arg)
 	struct remote *r = arg;
 	struct sheaf_cache_stats stats;
 
-	for (; !load_acquire(&stop); r->rounds++) {
+	/* Once at least, however late this thread begins. */
+	do {
 		switch (test_below(&r->state, 4)) {
 		case 0:
 			sheaf_cache_shrink(cache);
@@ -182,9 +183,9 @@ static void *take_over(void *arg)
 			sheaf_cache_stats(cache, &stats);
 			r->errors += !stats.cpu_slots && stats.slots > 4 * THREADS_MOST + 2;
 		}
-		if (r->rounds % 4 == 0)
+		if (r->rounds++ % 4 == 0)
 			sched_yield();
-	}
+	} while (!load_acquire(&stop));
 	return NULL;
 }
 

@@ -166,12 +166,16 @@ START_TEST(no_reader_sees_reuse)
 	const struct sheaf_gp_driver_attr attr = {.size = sizeof(attr), .spacing_us = 1};
 	struct sheaf_gp_urcu urcu;
 	struct sheaf_cache_stats s;
+	unsigned runs = 0;
 
 	ck_assert_int_eq(sheaf_gp_urcu_init(&urcu, &rcu_flavor, &attr), 0);
-	ck_assert_uint_eq(read_and_write(&urcu.gp, true, _i, torture_ms()), 0);
-	s = cache_stats(cache);
+	/* Where processors are scarce little may have come back in one run. */
+	do {
+		ck_assert_uint_eq(read_and_write(&urcu.gp, true, _i, torture_ms()), 0);
+		s = cache_stats(cache);
+		arena_cache_end(&arena, cache);
+	} while (s.recycled <= 100 && ++runs < 10);
 	ck_assert_uint_gt(s.recycled, 100);
-	arena_cache_end(&arena, cache);
 	sheaf_gp_urcu_fini(&urcu);
 }
 END_TEST
@@ -209,8 +213,14 @@ START_TEST(the_same_catches_a_hasty_source)
 		.read_unlock = rcu_flavor.read_unlock,
 	};
 
-	ck_assert_uint_gt(read_and_write(&hasty, false, false, 1000), 0);
-	arena_cache_end(&arena, cache);
+	unsigned errors, runs = 0;
+
+	/* On a machine that is busy elsewhere, readers may not meet the fault in one run. */
+	do {
+		errors = read_and_write(&hasty, false, false, 1000);
+		arena_cache_end(&arena, cache);
+	} while (!errors && ++runs < 30);
+	ck_assert_uint_gt(errors, 0);
 }
 END_TEST
 

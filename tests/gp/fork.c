@@ -494,7 +494,8 @@ static void *use_on(void *arg)
 {
 	struct user *user = arg;
 
-	while (!load_acquire(&stop)) {
+	/* Once at least, however late this thread begins. */
+	do {
 		uint64_t ticket = sheaf_gp_ticket(gp);
 
 		if (user->me % 2)
@@ -504,7 +505,7 @@ static void *use_on(void *arg)
 		else
 			user->errors += sheaf_gp_wait(gp, ticket) || !sheaf_gp_elapsed(gp, ticket);
 		user->waits++;
-	}
+	} while (!load_acquire(&stop));
 	return NULL;
 }
 

@@ -235,7 +235,8 @@ static void *use_on(void *arg)
 	struct sheaf_gp *gp = &calls[user->me].gp;
 
 	slow_ms = 3;
-	while (!load_acquire(&stop)) {
+	/* Once at least, however late this thread begins. */
+	do {
 		uint64_t ticket = sheaf_gp_ticket(gp);
 
 		if (user->me == 2)
@@ -243,7 +244,7 @@ static void *use_on(void *arg)
 		else
 			user->errors += !served(gp, ticket);
 		user->tickets++;
-	}
+	} while (!load_acquire(&stop));
 	return NULL;
 }
 

@@ -346,11 +346,14 @@ START_TEST(no_reader_sees_reuse)
 	const struct sheaf_gp_driver_attr attr = {.size = sizeof(attr), .spacing_us = 1};
 	struct sheaf_gp_urcu urcu;
 	struct sheaf_recycler_stats stats;
-	unsigned errors;
+	unsigned errors, runs = 0;
 
 	ck_assert_int_eq(sheaf_gp_urcu_init(&urcu, &rcu_flavor, &attr), 0);
-	errors = read_and_write(&urcu.gp, true, _i, test_full() ? 30000 : 700);
-	sheaf_recycler_stats(&recycler, &stats);
+	/* Where processors are scarce little may have come back in one run. */
+	do {
+		errors = read_and_write(&urcu.gp, true, _i, test_full() ? 30000 : 700);
+		sheaf_recycler_stats(&recycler, &stats);
+	} while (!errors && stats.taken <= 100 && ++runs < 10);
 	sheaf_gp_urcu_fini(&urcu);
 	ck_assert_uint_eq(errors, 0);
 	ck_assert_uint_gt(stats.taken, 100);
@@ -390,7 +393,13 @@ START_TEST(the_same_catches_a_hasty_source)
 		.read_unlock = rcu_flavor.read_unlock,
 	};
 
-	ck_assert_uint_gt(read_and_write(&hasty, false, false, 1000), 0);
+	unsigned errors, runs = 0;
+
+	/* On a machine that is busy elsewhere, readers may not meet the fault in one run. */
+	do
+		errors = read_and_write(&hasty, false, false, 1000);
+	while (!errors && ++runs < 30);
+	ck_assert_uint_gt(errors, 0);
 }
 END_TEST
 
