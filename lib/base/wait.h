@@ -5,9 +5,10 @@
 #ifndef BASE_WAIT_H
 #define BASE_WAIT_H
 
+#include "base/futex.h"
+
 #include <ck_pr.h>
 #include <sched.h>
-#include <time.h>
 
 #define WAIT_SPINS 64
 #define WAIT_YIELDS 16
@@ -15,18 +16,20 @@
 /*
  * Between two looks; turns counts them, from 0. The other thread may have been preempted, and by
  * us: to yield does not help if ours has a real-time priority and the other one has not, so
- * after some turns we sleep.
+ * after some turns we sleep. On a futex that nobody wakes: nanosleep(2) is a cancellation point,
+ * and callers hold locks.
  */
 static inline void wait_a_little(unsigned *turns)
 {
 	unsigned turn = (*turns)++;
+	uint32_t nobody = 0;
 
 	if (turn < WAIT_SPINS)
 		ck_pr_stall();
 	else if (turn < WAIT_SPINS + WAIT_YIELDS)
 		sched_yield();
 	else
-		nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+		futex_wait(&nobody, 0, clock_ns() + 50000);
 }
 
 #endif

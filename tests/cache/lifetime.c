@@ -9,6 +9,7 @@
  */
 #include "arena.h"
 #include "base/atomic.h"
+#include "cache_state.h"
 #include "common.h"
 
 #include <dlfcn.h>
@@ -127,6 +128,49 @@ START_TEST(cancelled_threads_leave_nothing)
 }
 END_TEST
 
+static uint32_t remote_began, remote_ended;
+
+static void *look_and_tell(void *arg)
+{
+	struct sheaf_cache_stats stats;
+
+	store_release(&remote_began, 1);
+	sheaf_cache_stats(cache, &stats);
+	store_release(&remote_ended, 1);
+	pthread_testcancel();
+	return arg;
+}
+
+/* It waits for an owner who is inside a slot, with a lock that all others want. */
+START_TEST(cancelled_remote_parties_finish)
+{
+	struct slot *slot;
+	pthread_t thread;
+	void *how;
+
+	sheaf_gp_manual_init(&source, 0);
+	arena_init(&arena, 32);
+	cache = arena_cache(&arena, (struct sheaf_cache_attr){.capacity = CAPACITY,
+							      .gp = &source.gp,
+							      .slots = SHEAF_SLOTS_THREAD});
+	sheaf_cache_free(cache, sheaf_cache_alloc(cache, 0));
+	slot = slot_find(cache);
+	store_relaxed(&slot->busy, 1);
+	remote_began = remote_ended = 0;
+	ck_assert_int_eq(pthread_create(&thread, NULL, look_and_tell, NULL), 0);
+	while (!load_acquire(&remote_began))
+		test_pause();
+	pthread_cancel(thread);
+	/* Long enough to sleep between two looks. */
+	test_sleep_ms(50);
+	store_release(&slot->busy, 0);
+	pthread_join(thread, &how);
+	ck_assert_ptr_eq(how, PTHREAD_CANCELED);
+	ck_assert_uint_eq(remote_ended, 1);
+	end();
+}
+END_TEST
+
 static pthread_key_t late;
 
 /* Runs after the library's own destructor, or before: both orders occur. */
@@ -224,6 +268,7 @@ int main(void)
 
 	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_test(tc, cancelled_threads_leave_nothing);
+	tcase_add_test(tc, cancelled_remote_parties_finish);
 	/* ThreadSanitizer has ended its part of a thread by the last round of destructors. */
 	if (!test_tsan())
 		tcase_add_test(tc, destructors_may_use_the_cache);
