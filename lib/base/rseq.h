@@ -24,8 +24,11 @@
 #endif
 #endif
 
-/* asm goto with outputs, without the faults of the first compilers that had it. */
-#if defined(__clang__)
+/* asm goto with outputs, without the faults of the first compilers that had it; and
+ * __builtin_thread_pointer(), which clang had for aarch64 first. */
+#if defined(__clang__) && defined(__x86_64__)
+#define RSEQ_COMPILES (__clang_major__ >= 14)
+#elif defined(__clang__)
 #define RSEQ_COMPILES (__clang_major__ >= 11)
 #else
 #define RSEQ_COMPILES (__GNUC__ >= 11)
