@@ -48,8 +48,8 @@
  *      cell, takers empty the highest filled one. The chain comes last.
  *  G5  Lock-free: a loop goes round only when another party has won a cell or a bit.
  *  G6  A trim takes what it takes as any other taker does (G1). Which it takes is a guess by
- *      addresses: the lowest cells that hold what they held at the last trim. G4 makes it a
- *      good one: as long as fewer sheaves were taken than given, the lowest ones stay.
+ *      addresses: cells that hold what they held at the last trim, up to the first one that
+ *      does not any more. G4 makes it a good one: takers come from above.
  *  G7  A take may return NULL while sheaves are on their way: arriving, or in the hands of
  *      a taker who rearranges the chain. Never while the barn is at rest and not empty.
  *
@@ -357,8 +357,10 @@ static bool side_trim(struct sheaf_barn_side *side, const void **cells, const vo
 	for (i = 0; i < SHEAF_BARN_CELLS; i++) {
 		const void *held = load_relaxed(&side->cells[i].sheaf);
 
-		if (!held || held != cells[i])
-			break;
+		if (!cells[i])
+			continue; /* a gap, or it came since */
+		if (held != cells[i])
+			break; /* it was needed, and so were those above */
 		sheaf = cell_take_at(side, i);
 		if (!sheaf)
 			break;

@@ -299,6 +299,11 @@ static struct sheaf *take_empty(struct sheaf_cache *cache, struct sheaf **full, 
 		return sheaf_renew(cache, empty);
 	}
 	fetch_add_relaxed(&trips->barn_failed, 1);
+	if (was && cache->spread > 1 && !sheaf_barn_has_room(&node->barn)) {
+		fetch_add_relaxed(&trips->barn_free, 1);
+		if (cache_give_sibling(cache, node, was))
+			*full = was = NULL;
+	}
 	if (single || !was || sheaf_barn_has_room(&node->barn)) {
 		if (!was || sheaf_barn_has_room(&node->barn))
 			empty = sheaf_new(cache_capacity(cache));

@@ -63,6 +63,10 @@ static size_t arena_alloc(void *ctx, int node, unsigned flags, size_t n, void **
 	n = (flags & SHEAF_NOWAIT) && !arena->nowait_too ? 0 : most_now(arena, n);
 	for (i = 0; i < n; i++) {
 		objects[i] = arena->memory + arena->stack[--arena->free] * arena->object_size;
+		arena->home[arena_index(arena, objects[i])] =
+			arena->memory_nodes && (unsigned)node >= arena->memory_nodes
+				? 0
+				: (uint8_t)node;
 		pass_on(arena, objects[i], ARENA_BACKEND, ARENA_LAYERS);
 	}
 	arena->allocated += n;
@@ -87,6 +91,23 @@ static void arena_free(void *ctx, size_t n, void *const *objects)
 	pthread_mutex_unlock(&arena->lock);
 }
 
+static size_t arena_trim(void *ctx)
+{
+	struct arena *arena = ctx;
+
+	pthread_mutex_lock(&arena->lock);
+	arena->trims++;
+	pthread_mutex_unlock(&arena->lock);
+	return 0;
+}
+
+static int arena_node_of(void *ctx, const void *object)
+{
+	const struct arena *arena = ctx;
+
+	return load_relaxed(&arena->home[arena_index(arena, object)]);
+}
+
 static void arena_destroy(void *ctx)
 {
 	struct arena *arena = ctx;
@@ -99,11 +120,21 @@ static const struct sheaf_backend_ops arena_ops = {
 	.alloc_bulk = arena_alloc,
 	.free_bulk = arena_free,
 	.destroy = arena_destroy,
+	.trim = arena_trim,
+};
+
+static const struct sheaf_backend_ops arena_node_ops = {
+	.name = "arena",
+	.alloc_bulk = arena_alloc,
+	.free_bulk = arena_free,
+	.destroy = arena_destroy,
+	.trim = arena_trim,
+	.node_of = arena_node_of,
 };
 
 struct sheaf_backend arena_backend(struct arena *arena)
 {
-	return (struct sheaf_backend){.ops = &arena_ops, .ctx = arena};
+	return (struct sheaf_backend){arena->knows_nodes ? &arena_node_ops : &arena_ops, arena};
 }
 
 uint64_t arena_out(struct arena *arena)

@@ -30,6 +30,8 @@ struct arena {
 	unsigned stack[ARENA_OBJECTS];
 	unsigned free;
 	uint32_t owner[ARENA_OBJECTS];
+	/* The node that each object was asked for, what node_of says; under the lock. */
+	uint8_t home[ARENA_OBJECTS];
 
 	/* Counted; under the lock. */
 	uint64_t alloc_calls;
@@ -40,6 +42,7 @@ struct arena {
 	size_t last_alloc;
 	size_t last_free;
 	int last_node;
+	uint64_t trims;
 	bool destroyed;
 	/* Objects freed that were not out, or handed over with the wrong stamp; relaxed. */
 	unsigned errors;
@@ -48,6 +51,8 @@ struct arena {
 	unsigned most;     /* objects that may be out at one time */
 	unsigned per_call; /* objects that one call hands out at most */
 	bool nowait_too;   /* hands out under SHEAF_NOWAIT as well */
+	bool knows_nodes;  /* before the cache is made: has node_of */
+	unsigned memory_nodes; /* nodes above have no memory: node_of says 0; 0: all have */
 	/* Called first in each operation, if set. */
 	void (*hook)(void *arg);
 	void *hook_arg;

@@ -3,11 +3,12 @@
 
 /*
  * Proves of the cache, used by one thread in any order of all operations, over random
- * limits and nodes, with a node that changes at every look, with memory that ends now
- * and then, and with a backend that calls back into the same cache: every object has
+ * limits, capacities, budgets and nodes, with a node that changes at every look, with a backend
+ * that knows nodes and one that does not, with memory that ends now and then, and with a backend that calls back into the same cache: every object has
  * one owner; none that was retired is handed out before its ticket has elapsed; after
  * each operation the objects out of the backend are those in hand, in lent sheaves, in
- * slots, in barns, in recyclers and abandoned, to the object; counters are what a plain
+ * slots, in barns, in recyclers and abandoned, to the object, and no more than the budget says;
+ * counters are what a plain
  * count says; and under SHEAF_NOWAIT nothing is allocated, nothing freed, and the backend
  * only asked for what it has.
  */
@@ -37,6 +38,8 @@ static unsigned overuses;
 /* Above 0 the backend does not call back. */
 static unsigned depth;
 static uint64_t prefills;
+/* Most objects that may be out. */
+static uint64_t budget;
 
 /* When a retired object may come back; by number. */
 static bool retired[ARENA_OBJECTS];
@@ -181,6 +184,8 @@ static void op_prefill(unsigned flags)
 
 	if (lent[i])
 		return;
+	if (!(flags & SHEAF_NOWAIT) && !below(4))
+		flags |= SHEAF_LOCAL;
 	lent[i] = sheaf_cache_prefill(cache, n, flags);
 	if (!lent[i])
 		return;
@@ -266,6 +271,44 @@ static void op_limits(unsigned flags)
 	sheaf_cache_set_barn_limits(cache, below(6), below(6));
 }
 
+static void op_capacity(unsigned flags)
+{
+	(void)flags;
+	ck_assert_int_eq(sheaf_cache_set_capacity(cache, 1 + below(2 * CAPACITY)), 0);
+}
+
+/* Below what is out as well: then that may stay, and no more may come. */
+static void op_budget(unsigned flags)
+{
+	uint64_t out = arena_out(&arena);
+
+	(void)flags;
+	budget = below(3) ? out / 2 + below(out + 4) + 1 : ARENA_OBJECTS;
+	depth++;
+	sheaf_cache_set_budget(cache, budget == ARENA_OBJECTS ? 0 : budget * 24 + below(24));
+	depth--;
+	out = arena_out(&arena);
+	if (budget < out)
+		budget = out;
+}
+
+static void op_trim(unsigned flags)
+{
+	(void)flags;
+	depth++;
+	if (below(4))
+		sheaf_cache_trim(cache);
+	else
+		sheaf_trim(below(20) * 24);
+	depth--;
+}
+
+static void op_alloc_node(unsigned flags)
+{
+	if (in_hand < MANY)
+		hand_add(sheaf_cache_alloc_node(cache, flags, (int)below(7) - 1));
+}
+
 static void op_destroy(unsigned flags)
 {
 	size_t live = 0;
@@ -299,6 +342,8 @@ static const struct op {
 	{op_refill, 5, true},     {op_alloc_from, 10, false}, {op_return, 5, false},
 	{op_step, 3, false},      {op_flush, 2, false},       {op_shrink, 1, false},
 	{op_barrier, 1, false},   {op_limits, 1, false},      {op_destroy, 1, false},
+	{op_capacity, 1, false},  {op_budget, 1, false},      {op_trim, 2, false},
+	{op_alloc_node, 5, true},
 };
 
 #define OPS (sizeof(ops) / sizeof(ops[0]))
@@ -382,13 +427,21 @@ static void compare(void)
 	ck_assert(s.backend_alloc_trips == arena.alloc_calls);
 	ck_assert(s.backend_free_trips == arena.free_calls);
 	ck_assert(s.prefills == prefills && (s.slots <= 1 || s.cpu_slots) && s.orphans == 0);
+	ck_assert_uint_eq(s.budget_used, arena_out(&arena) * 24);
+	ck_assert_uint_le(arena_out(&arena), budget);
+	if (arena_out(&arena) < budget && s.budget_used > load_relaxed(&cache->budget))
+		budget = arena_out(&arena);
 	ck_assert(s.barn_failed <= s.barn_alloc_trips + s.barn_free_trips);
 }
 
-static void begin(unsigned nodes)
+static void begin(unsigned variant)
 {
-	state = test_seed() + nodes;
+	unsigned nodes = variant % 6 + 1;
+
+	state = test_seed() + variant;
 	arena_init(&arena, 24);
+	arena.knows_nodes = variant >= 6;
+	budget = ARENA_OBJECTS;
 	sheaf_gp_manual_init(&manual, UINT64_MAX - 30);
 	cache = arena_cache(&arena, (struct sheaf_cache_attr){
 					    .capacity = CAPACITY,
@@ -421,6 +474,7 @@ static void end(void)
 	/* Nobody reads; the abandoned are all that is left. */
 	arena.freed = arena.allocated;
 	cache->backend_freed = cache->backend_allocated;
+	budget_release(cache, cache->abandoned);
 	cache->abandoned = 0;
 	arena_cache_end(&arena, cache);
 }
@@ -458,7 +512,7 @@ int main(void)
 	TCase *tc = tcase_create("model");
 
 	tcase_set_timeout(tc, test_full() ? 3600 : 60);
-	tcase_add_loop_test(tc, every_operation_in_any_order, 1, 5);
+	tcase_add_loop_test(tc, every_operation_in_any_order, 0, 12);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * The kernel tells of memory pressure in two ways. A pressure file takes a trigger and then has
+ * an exceptional condition (POLLPRI) once in its window. The events of a control group are
+ * counts in a file that is "modified" for inotify each time; "high" among them is read again. The
+ * thread sleeps in poll(2) on both and on an eventfd that ends it.
+ */
+#define _GNU_SOURCE
+#include <sheaf/pressure.h>
+
+#include "base/atomic.h"
+#include "base/attr.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sheaf/cache.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#define PSI_FILE "/proc/pressure/memory"
+#define PSI_TRIGGER "some 150000 2000000"
+
+enum { FD_END, FD_PSI, FD_NOTIFY, FD_EVENTS, FDS };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Set once under the lock; the thread reads it until it is joined. */
+static struct {
+	bool on;
+	pid_t process;
+	pthread_t thread;
+	int fds[FDS];
+	size_t bytes;
+	uint64_t high;
+	uint64_t trims;
+} watch;
+
+static void close_all(void)
+{
+	int i;
+
+	for (i = 0; i < FDS; i++) {
+		if (watch.fds[i] >= 0)
+			close(watch.fds[i]);
+		watch.fds[i] = -1;
+	}
+}
+
+/* The count "high" of the events file; what it was if the file cannot be read. */
+static uint64_t read_high(void)
+{
+	char text[512], *line;
+	ssize_t n = pread(watch.fds[FD_EVENTS], text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return watch.high;
+	text[n] = '\0';
+	for (line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, "high ", 5) == 0)
+			return strtoull(line + 5, NULL, 10);
+	}
+	return watch.high;
+}
+
+/* Has the group been above its limit since the last look? */
+static bool group_is_high(void)
+{
+	/* What changed does not matter: one file is watched. */
+	char events[4096];
+	uint64_t high;
+	bool more;
+
+	while (read(watch.fds[FD_NOTIFY], events, sizeof(events)) > 0)
+		;
+	high = read_high();
+	more = high > watch.high;
+	watch.high = high;
+	return more;
+}
+
+static void *run(void *arg)
+{
+	struct pollfd polls[FD_EVENTS] = {
+		[FD_END] = {.fd = watch.fds[FD_END], .events = POLLIN},
+		[FD_PSI] = {.fd = watch.fds[FD_PSI], .events = POLLPRI},
+		[FD_NOTIFY] = {.fd = watch.fds[FD_NOTIFY], .events = POLLIN},
+	};
+	int state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	pthread_setname_np(pthread_self(), "sheaf-pressure");
+	while (!polls[FD_END].revents) {
+		bool tell;
+
+		if (poll(polls, FD_EVENTS, -1) < 0)
+			continue;
+		tell = polls[FD_PSI].revents & POLLPRI;
+		/* The group is gone: nobody will tell any more. */
+		if (polls[FD_PSI].revents & (POLLERR | POLLNVAL))
+			polls[FD_PSI].fd = -1;
+		if (polls[FD_NOTIFY].revents)
+			tell |= group_is_high();
+		if (!tell)
+			continue;
+		sheaf_trim(watch.bytes);
+		fetch_add_relaxed(&watch.trims, 1);
+	}
+	return arg;
+}
+
+static int open_psi(const char *path, const char *trigger)
+{
+	int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	watch.fds[FD_PSI] = fd;
+	/* The kernel wants the terminating zero as well. */
+	return write(fd, trigger, strlen(trigger) + 1) < 0 ? -errno : 0;
+}
+
+static int open_events(const char *path)
+{
+	watch.fds[FD_EVENTS] = open(path, O_RDONLY | O_CLOEXEC);
+	if (watch.fds[FD_EVENTS] < 0)
+		return -errno;
+	watch.fds[FD_NOTIFY] = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (watch.fds[FD_NOTIFY] < 0 ||
+	    inotify_add_watch(watch.fds[FD_NOTIFY], path, IN_MODIFY) < 0)
+		return -errno;
+	watch.high = 0;
+	watch.high = read_high();
+	return 0;
+}
+
+static int start_thread(void)
+{
+	sigset_t all, old;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = -pthread_create(&watch.thread, NULL, run, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return err;
+}
+
+/* The watch of a parent is not there in its child, but for open files. */
+static void forget_parent(void)
+{
+	if (watch.on && watch.process != getpid()) {
+		close_all();
+		watch.on = false;
+	}
+}
+
+static int begin(const struct sheaf_pressure_attr *a)
+{
+	int i, err = 0;
+
+	for (i = 0; i < FDS; i++)
+		watch.fds[i] = -1;
+	watch.bytes = a->bytes ? a->bytes : SIZE_MAX;
+	watch.trims = 0;
+	watch.fds[FD_END] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (watch.fds[FD_END] < 0)
+		err = -errno;
+	if (!err && a->events)
+		err = open_events(a->events);
+	if (!err && (a->psi || !a->events))
+		err = open_psi(a->psi ? a->psi : PSI_FILE, a->trigger ? a->trigger : PSI_TRIGGER);
+	if (!err)
+		err = start_thread();
+	if (err)
+		close_all();
+	return err;
+}
+
+int sheaf_pressure_start(const struct sheaf_pressure_attr *attr)
+{
+	struct sheaf_pressure_attr a = {.size = sizeof(a)};
+	int err;
+
+	if (attr && attr_copy(&a, sizeof(a), attr, attr->size, sizeof(a)))
+		return -EINVAL;
+	pthread_mutex_lock(&lock);
+	forget_parent();
+	err = watch.on ? -EBUSY : begin(&a);
+	if (!err) {
+		watch.on = true;
+		watch.process = getpid();
+	}
+	pthread_mutex_unlock(&lock);
+	return err;
+}
+
+uint64_t sheaf_pressure_stop(void)
+{
+	uint64_t trims = 0;
+
+	pthread_mutex_lock(&lock);
+	forget_parent();
+	if (watch.on) {
+		eventfd_write(watch.fds[FD_END], 1);
+		pthread_join(watch.thread, NULL);
+		close_all();
+		trims = watch.trims;
+		watch.on = false;
+	}
+	pthread_mutex_unlock(&lock);
+	return trims;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * Proves of the watch for memory pressure: when the count "high" of an events file grows, free
+ * objects go back, and not when another count does; wrong attributes and files that are not there are
+ * refused and leave nothing open; there is one watch at a time, a child has none; a real pressure
+ * file takes the trigger, where the kernel has one.
+ */
+#include "arena.h"
+#include "common.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sheaf/pressure.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct arena arena;
+static struct sheaf_cache *cache;
+static char path[] = "/tmp/sheaf-pressure-XXXXXX";
+
+static void write_events(unsigned low, unsigned high)
+{
+	char text[96];
+	int n = snprintf(text, sizeof(text), "low %u\nhigh %u\nmax 0\noom 0\n", low, high);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(pwrite(fd, text, (size_t)n, 0), n);
+	close(fd);
+}
+
+static unsigned open_files(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	ck_assert_ptr_nonnull(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void setup(void)
+{
+	int fd = mkstemp(path);
+
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	write_events(0, 7);
+	arena_init(&arena, 32);
+	cache = arena_cache(&arena, (struct sheaf_cache_attr){.capacity = 4, .nodes = 1});
+}
+
+static void teardown(void)
+{
+	arena_cache_end(&arena, cache);
+	unlink(path);
+	strcpy(path, "/tmp/sheaf-pressure-XXXXXX");
+}
+
+static void hold_something(void)
+{
+	void *object = sheaf_cache_alloc(cache, 0);
+
+	ck_assert_ptr_nonnull(object);
+	ck_assert(arena_own(&arena, object, ARENA_USER));
+	ck_assert(arena_disown(&arena, object, ARENA_USER));
+	sheaf_cache_free(cache, object);
+	ck_assert_uint_gt(arena_out(&arena), 0);
+}
+
+START_TEST(group_above_its_limit)
+{
+	struct sheaf_pressure_attr attr = {.size = sizeof(attr), .events = path};
+	uint64_t deadline = test_ms() + 20000;
+	unsigned files = open_files();
+
+	ck_assert_int_eq(sheaf_pressure_start(&attr), 0);
+	ck_assert_int_eq(sheaf_pressure_start(&attr), -EBUSY);
+	for (unsigned i = 1; i <= 3; i++) {
+		hold_something();
+		write_events(i, 6 + i);
+		test_sleep_ms(20);
+		ck_assert_uint_gt(arena_out(&arena), 0);
+		write_events(i, 7 + i);
+		while (arena_out(&arena)) {
+			ck_assert_uint_lt(test_ms(), deadline);
+			test_sleep_ms(1);
+		}
+	}
+	ck_assert_uint_eq(sheaf_pressure_stop(), 3);
+	ck_assert_uint_eq(sheaf_pressure_stop(), 0);
+	ck_assert_uint_eq(open_files(), files);
+	hold_something();
+	write_events(9, 90);
+	test_sleep_ms(20);
+	ck_assert_uint_gt(arena_out(&arena), 0);
+}
+END_TEST
+
+START_TEST(what_cannot_be_watched)
+{
+	struct sheaf_pressure_attr attr = {.size = 1};
+	unsigned files = open_files();
+
+	ck_assert_int_eq(sheaf_pressure_start(&attr), -EINVAL);
+	attr = (struct sheaf_pressure_attr){.size = sizeof(attr), .events = "/nowhere/events"};
+	ck_assert_int_eq(sheaf_pressure_start(&attr), -ENOENT);
+	attr = (struct sheaf_pressure_attr){.size = sizeof(attr), .psi = "/nowhere/pressure"};
+	ck_assert_int_eq(sheaf_pressure_start(&attr), -ENOENT);
+	/* The first is opened, the second is not there. */
+	attr.events = path;
+	ck_assert_int_eq(sheaf_pressure_start(&attr), -ENOENT);
+	ck_assert_uint_eq(sheaf_pressure_stop(), 0);
+	ck_assert_uint_eq(open_files(), files);
+}
+END_TEST
+
+START_TEST(kernel_takes_the_trigger)
+{
+	struct sheaf_pressure_attr attr = {.size = sizeof(attr), .trigger = "some 1 2"};
+
+	if (access("/proc/pressure/memory", W_OK) == 0) {
+		ck_assert_int_eq(sheaf_pressure_start(NULL), 0);
+		ck_assert_uint_eq(sheaf_pressure_stop(), 0);
+		ck_assert_int_eq(sheaf_pressure_start(&attr), -EINVAL);
+	} else {
+		ck_assert_int_lt(sheaf_pressure_start(NULL), 0);
+	}
+}
+END_TEST
+
+START_TEST(child_has_none)
+{
+	struct sheaf_pressure_attr attr = {.size = sizeof(attr), .events = path};
+	unsigned files = open_files();
+	int status;
+	pid_t child;
+
+	ck_assert_int_eq(sheaf_pressure_start(&attr), 0);
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (!child)
+		_exit(sheaf_pressure_stop() || open_files() != files);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	sheaf_pressure_stop();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("cache");
+	TCase *tc = tcase_create("pressure");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, group_above_its_limit);
+	tcase_add_test(tc, what_cannot_be_watched);
+	tcase_add_test(tc, kernel_takes_the_trigger);
+	tcase_add_test(tc, child_has_none);
+	suite_add_tcase(suite, tc);
+	return test_run(suite);
+}
