@@ -121,13 +121,13 @@ static void rest(double seconds)
 
 static void round_run(struct rig *rig, double seconds)
 {
-	uint64_t began = UINT64_MAX, ended = 0, ops = 0, side_ops = 0, cpu;
+	uint64_t began = UINT64_MAX, ended = 0, ops = 0, side_ops = 0, timed = 0, cpu;
 	unsigned i;
 
 	if (rig->pattern->begin)
 		rig->pattern->begin(rig);
 	for (i = 0; i < rig->n_workers; i++)
-		rig->workers[i].ops = rig->workers[i].side_ops = 0;
+		rig->workers[i].ops = rig->workers[i].side_ops = rig->workers[i].timed = 0;
 	__atomic_store_n(&rig->stop, 0, __ATOMIC_RELAXED);
 	cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	pthread_barrier_wait(&gate);
@@ -149,7 +149,10 @@ static void round_run(struct rig *rig, double seconds)
 			continue;
 		began = w->began < began ? w->began : began;
 		ended = w->ended > ended ? w->ended : ended;
+		timed = w->timed > timed ? w->timed : timed;
 	}
+	if (timed)
+		ended = began + timed;
 	if (rig->pattern->end)
 		rig->pattern->end(rig);
 	fprintf(answers, "round %llu %llu %llu %llu\n",

@@ -96,6 +96,8 @@ struct object_ops {
 	/* Wait for what is deferred; after each round, not timed. */
 	void (*settle)(void *ctx);
 	void (*trips)(void *ctx, struct bench_trips *trips);
+	/* What this thread and the process hold ready in caches goes to the layer below; not timed. */
+	void (*cold)(void *ctx);
 };
 
 /*

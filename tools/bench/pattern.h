@@ -23,6 +23,8 @@ struct worker {
 	uint64_t ops;
 	uint64_t side_ops;
 	uint64_t began, ended;
+	/* Nanoseconds of the part that counts, where that is not all of the round. */
+	uint64_t timed;
 	/* The pattern's own. */
 	void *own;
 } __attribute__((aligned(128)));
@@ -61,6 +63,7 @@ struct pattern {
 
 extern const struct pattern pattern_pair, pattern_shuffle, pattern_larson, pattern_pipe,
 	pattern_crowd, pattern_bulk, pattern_prefill, pattern_retire, pattern_trips;
+extern const struct pattern pattern_refill, pattern_scatter, pattern_scatter_bulk;
 extern const struct pattern pattern_tree_load, pattern_tree_scan, pattern_tree_fill,
 	pattern_tree_erase, pattern_tree_mixed, pattern_tree_vma;
 

@@ -208,7 +208,13 @@ static void own_trips(void *ctx, struct bench_trips *trips)
 	own_cache_trips(((struct own *)ctx)->cache, trips);
 }
 
+static void own_cold(void *ctx)
+{
+	sheaf_cache_shrink(((struct own *)ctx)->cache);
+}
+
 static const struct object_ops own_objects = {
+	.cold = own_cold,
 	.setup = own_setup,
 	.teardown = own_teardown,
 	.enter = own_enter,

@@ -101,10 +101,25 @@ const struct bench_peer peer_limit = {.object = &limit_ops};
 
 /* ---- malloc ---- */
 
+/* Functions of a malloc that may be there, by name; the union turns data into code. */
+union found {
+	void *data;
+	int (*mallctl)(const char *, void *, size_t *, void *, size_t);
+	int (*mi_version)(void);
+	void (*mi_collect)(bool);
+	void (*tc_idle)(void);
+	const char *(*tc_version)(int *, int *, const char **);
+};
+
+static union found cold_jemalloc, cold_mimalloc, cold_tcmalloc;
+
 static void *malloc_setup(const struct bench_env *env)
 {
 	size_t *size = malloc(sizeof(*size));
 
+	cold_jemalloc.data = dlsym(RTLD_DEFAULT, "mallctl");
+	cold_mimalloc.data = dlsym(RTLD_DEFAULT, "mi_collect");
+	cold_tcmalloc.data = dlsym(RTLD_DEFAULT, "MallocExtension_MarkThreadIdle");
 	if (size)
 		*size = env->param[PARAM_SIZE];
 	return size;
@@ -113,6 +128,18 @@ static void *malloc_setup(const struct bench_env *env)
 static void malloc_teardown(void *ctx)
 {
 	free(ctx);
+}
+
+/* glibc has no such call; its cache per thread holds 7 objects of a size. */
+static void malloc_cold(void *ctx)
+{
+	(void)ctx;
+	if (cold_jemalloc.data)
+		cold_jemalloc.mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+	if (cold_mimalloc.data)
+		cold_mimalloc.mi_collect(false);
+	if (cold_tcmalloc.data)
+		cold_tcmalloc.tc_idle();
 }
 
 static void *malloc_alloc(void *ctx)
@@ -132,6 +159,7 @@ static ALLOC_BULK_LOOP(malloc_alloc_bulk, malloc_alloc) static FREE_BULK_LOOP(ma
 												   malloc_free_bulk)
 
 	static const struct object_ops malloc_ops = {
+		.cold = malloc_cold,
 		.setup = malloc_setup,
 		.teardown = malloc_teardown,
 		.alloc = malloc_alloc,
@@ -141,14 +169,6 @@ static ALLOC_BULK_LOOP(malloc_alloc_bulk, malloc_alloc) static FREE_BULK_LOOP(ma
 		.section_begin = malloc_section_begin,
 		.section_alloc = malloc_section_alloc,
 		.section_end = malloc_section_end,
-};
-
-/* Functions of a malloc that may be there, by name; the union turns data into code. */
-union found {
-	void *data;
-	int (*mallctl)(const char *, void *, size_t *, void *, size_t);
-	int (*mi_version)(void);
-	const char *(*tc_version)(int *, int *, const char **);
 };
 
 void malloc_version(char *text, size_t bytes)
