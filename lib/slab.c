@@ -23,119 +23,130 @@
  *   slabs of a region have free objects is one bit each, so that a slab that changes
  *   its state costs no list operation, and the next head can be fetched early.
  * 2 A bulk free looks all objects up first, without a lock, then visits each node
- *   they are from once per FREE_CHUNK objects. A region moves between lists when it
- *   crosses the border of a bin, once per hundreds of objects.
+ *   they are from once per FREE_CHUNK objects (slab_free.c). A region moves between
+ *   lists when it crosses the border of a bin, once per hundreds of objects.
  * 3 An object goes back to the node that its region belongs to, whoever frees it.
  * 4 A freed pointer is believed only after it was found in the map of regions, in a
  *   region of this backend, at a multiple of the stride in a slab, with its bit
- *   clear. Else the process ends with a message. Nothing is read at or near the
- *   pointer, so that any value whatever is told apart. (Only two threads that free one
- *   object at the same moment may get past this, if it was the last of its region.)
- * 5 At most spare_regions spare regions per node stay; what is above is unlinked
- *   under the mutex and unmapped after it. Empty slabs of other regions keep their
- *   pages until sheaf_slab_trim(): giving back a part of a huge page breaks it up,
- *   and the next refill would fault it in again.
+ *   clear. Else it is reported. Nothing is read at or near the pointer, so that any
+ *   value whatever is told apart. (Only two threads that free one object at the same
+ *   moment may get past this, if it was the last of its region.)
+ * 5 Spare regions, and the pages of empty slabs in others, go back to the system with
+ *   hysteresis, which slab_trim.c explains, and in the type-stable mode a grace period
+ *   after they became so.
  * 6 Under SHEAF_NOWAIT a mutex is only tried, and a busy node is passed over.
  * 7 Nodes are a preference. For a given node its own objects come first, then a new
  *   region there, and the objects of other nodes when the system has no memory. For
  *   SHEAF_NODE_ANY what other nodes have comes before a new region.
  *
+ * 8 With a constructor, an object is constructed before anybody gets it, once per life
+ *   of its page: made[] tells. The constructor runs when the mutex is free again; until
+ *   then the lowest bit of the pointer, which an object's alignment leaves clear,
+ *   tells which of those taken are new. They are out, so nobody else has them.
+ * 9 In the hardened mode each object is drawn at random from the free ones of its slab.
+ *
  * Two threads that find a node exhausted may both bring a region; no lock is held
  * while they do. The later one's is a spare region then, or goes back at once.
  *
  * Progress: blocking; a holder of a mutex works through its batch, with no system
- * call but in sheaf_slab_trim(). Without a mutex only the map of regions and the
- * constant line of a region are read; both stay while an object of it is out.
+ * call but for the pages of one region at a time that go back. Without a mutex only
+ * the map of regions and the constant line of a region are read; both stay while an
+ * object of it is out.
  *
- * Read slab_take() and region_place() first.
+ * Read slab_take() here and region_place() in slab_place.h first.
  */
 #include "slab_types.h"
 
 #include "base/annotate.h"
 #include "base/report.h"
 #include "base/topology.h"
+#include "slab_free.h"
+#include "slab_place.h"
 #include "slab_region.h"
-#include "slab_registry.h"
+#include "slab_trim.h"
 
-/* Objects looked up at a time by a bulk free; a bound of its stack. */
-#define FREE_CHUNK 128
+#include <errno.h>
 
-/* Where an object is: which of which slab of which region. The node is written down,
- * because the region may be gone by the time when it is another node's turn. */
-struct place {
-	struct region *region;
-	struct slab *slab;
-	uint32_t index;
-	uint16_t slab_index;
-	uint16_t node;
-};
+/* The mark of an object that is not constructed yet. */
+#define UNMADE ((uintptr_t)1)
 
-static_assert(REGION_SLABS_MAX <= UINT16_MAX, "the number of a slab fits a place");
-
-/* The list that a region with that many objects out belongs in; NULL if all are. */
-static struct list *region_list(const struct sheaf_slab *s, struct node *node, uint32_t used)
-{
-	if (!used)
-		return &node->spare;
-	return used < s->region_objects ? &node->bins[region_bin(s, used)] : NULL;
-}
-
-/* Link a region, of which `before` objects were out, where it belongs now. One that
- * fills up goes ahead of its new bin and is filled on; one that drains goes last. */
-static void region_place(const struct sheaf_slab *s, struct node *node, struct region *region,
-			 uint32_t before)
-{
-	struct list *list = region_list(s, node, region->used);
-
-	if (list == region_list(s, node, before))
-		return;
-	list_remove(&region->link);
-	node->spare_count -= !before;
-	node->spare_count += !region->used;
-	if (list && (region->used > before || !region->used))
-		list_add(&region->link, list);
-	else if (list)
-		list_add_last(&region->link, list);
-}
-
-/* Note in the region that slab i, which had `before` objects free, has `after`. */
-static void slab_place(const struct sheaf_slab *s, struct node *node, struct region *region,
-		       uint32_t i, uint64_t before, uint64_t after)
-{
-	uint64_t bit = (uint64_t)1 << i % 64;
-
-	if (before == s->slab_objects) {
-		region->empty_bits[i / 64] &= ~bit;
-		region->dirty_bits[i / 64] |= bit;
-		node->slabs_used++;
-	}
-	if (!after || after == s->slab_objects)
-		region->partial_bits[i / 64] &= ~bit;
-	else
-		region->partial_bits[i / 64] |= bit;
-	if (after == s->slab_objects) {
-		region->empty_bits[i / 64] |= bit;
-		node->slabs_used--;
-	}
-}
+static_assert(OBJECT_ALIGN_MIN > UNMADE, "the alignment leaves the bit clear");
 
 /* Take up to n objects that start at `base` by a slab's bits. */
 static size_t slab_take(const struct sheaf_slab *s, struct slab *slab, char *base, size_t n,
 			void **objects)
 {
+	const size_t stride = s->stride;
 	size_t got = 0;
 
-	for (uint32_t w = 0; w < s->slab_words && got < n; w++) {
+	for (uint32_t w = 0; w < s->slab_words && got < n; w++, base += 64 * stride) {
 		uint64_t bits = slab->bits[w];
 
-		for (; bits && got < n; bits &= bits - 1) {
-			size_t index = w * 64 + (unsigned)__builtin_ctzll(bits);
-
-			objects[got++] = base + index * s->stride;
+		if (bits == ~(uint64_t)0 && n - got >= 64) {
+			for (unsigned i = 0; i < 64; i++)
+				objects[got + i] = base + i * stride;
+			got += 64;
+			bits = 0;
 		}
+		for (; bits && got < n; bits &= bits - 1)
+			objects[got++] = base + (unsigned)__builtin_ctzll(bits) * stride;
 		slab->bits[w] = bits;
 	}
 	slab->free -= got;
+	return got;
+}
+
+/* A number below n. */
+static uint64_t node_random(struct node *node, uint64_t n)
+{
+	uint64_t x = node->random;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	node->random = x;
+	return ((x * UINT64_C(0x2545f4914f6cdd1d)) >> 32) * n >> 32;
+}
+
+/* The number of the object that is k-th among the free ones of a slab. */
+static uint32_t slab_nth(const struct slab *slab, uint64_t k)
+{
+	uint64_t bits;
+	uint32_t w = 0;
+
+	for (;; w++) {
+		uint64_t here = (uint64_t)__builtin_popcountll(slab->bits[w]);
+
+		if (k < here)
+			break;
+		k -= here;
+	}
+	for (bits = slab->bits[w]; k; k--)
+		bits &= bits - 1;
+	return w * 64 + (uint32_t)__builtin_ctzll(bits);
+}
+
+/* As slab_take(), where order or construction matter. */
+static size_t slab_take_each(const struct sheaf_slab *s, struct node *node, struct slab *slab,
+			     char *base, size_t n, void **objects)
+{
+	size_t got = 0;
+
+	for (; got < n && slab->free; got++) {
+		uint64_t k = s->hardened ? node_random(node, slab->free) : 0;
+		uint32_t index = slab_nth(slab, k);
+		uint64_t bit = (uint64_t)1 << index % 64;
+		char *object = base + (size_t)index * s->stride;
+		uint64_t *made = slab_made(s, slab);
+
+		slab->bits[index / 64] &= ~bit;
+		slab->free--;
+		if (s->ctor && !(made[index / 64] & bit)) {
+			made[index / 64] |= bit;
+			object += UNMADE;
+		}
+		objects[got] = object;
+	}
 	return got;
 }
 
@@ -177,9 +188,11 @@ static size_t region_take(struct sheaf_slab *s, struct node *node, struct region
 	do {
 		uint32_t i = region_pick(s, region);
 		struct slab *slab = slab_head(s, region, i);
-		char *base = region->base + ((size_t)i << s->slab_shift);
+		char *base = region->base + ((size_t)i << s->slab_shift) + s->start;
 		uint64_t free = slab->free;
-		size_t taken = slab_take(s, slab, base, n - got, objects + got);
+		size_t taken = s->hardened || s->ctor
+				       ? slab_take_each(s, node, slab, base, n - got, objects + got)
+				       : slab_take(s, slab, base, n - got, objects + got);
 
 		slab_place(s, node, region, i, free, slab->free);
 		region->used += (uint32_t)taken;
@@ -187,6 +200,18 @@ static size_t region_take(struct sheaf_slab *s, struct node *node, struct region
 	} while (got < n && region->used < s->region_objects);
 	region_place(s, node, region, before);
 	return got;
+}
+
+/* A region that waits for its ticket is a spare one again, and the last to go. */
+static struct region *region_reclaim(struct node *node)
+{
+	struct region *region = container_of(node->leaving.next, struct region, link);
+
+	list_remove(&region->link);
+	list_add(&region->link, &node->spare);
+	region->leaving = false;
+	node->spare_count++;
+	return region;
 }
 
 /* The fullest region of a node that has a free object, or NULL. */
@@ -197,6 +222,8 @@ static struct region *node_pick(struct node *node)
 			return container_of(node->bins[i].next, struct region, link);
 	if (!list_empty(&node->spare))
 		return container_of(node->spare.next, struct region, link);
+	if (!list_empty(&node->leaving))
+		return region_reclaim(node);
 	return NULL;
 }
 
@@ -210,21 +237,6 @@ static size_t node_take_locked(struct sheaf_slab *s, struct node *node, size_t n
 		got += region_take(s, node, region, n - got, objects + got);
 	node->objects += got;
 	return got;
-}
-
-/* Unlink the spare regions above the limit, those that were spare longest, and collect
- * them in a list. The caller holds the mutex of the node. */
-static void node_shed_locked(struct node *node, uint32_t limit, struct list *shed)
-{
-	while (node->spare_count > limit) {
-		struct region *region = container_of(node->spare.prev, struct region, link);
-
-		list_remove(&region->all);
-		list_remove(&region->link);
-		list_add(&region->link, shed);
-		node->spare_count--;
-		node->region_count--;
-	}
 }
 
 /* Take from node k what it has. @calls: how many more to count. */
@@ -259,22 +271,40 @@ static size_t node_grow(struct sheaf_slab *s, unsigned k, size_t n, void **objec
 {
 	struct node *node = &s->node[k];
 	struct region *region = region_create(s, k);
-	struct list shed;
 	size_t got;
+	bool over;
 
 	if (!region)
 		return 0;
-	list_init(&shed);
 	pthread_mutex_lock(&node->mutex);
 	list_add(&region->all, &node->regions);
 	list_add(&region->link, &node->spare);
 	node->region_count++;
 	node->spare_count++;
 	got = node_take_locked(s, node, n, objects);
-	node_shed_locked(node, s->spare_regions, &shed);
+	over = node_over(s, node);
 	pthread_mutex_unlock(&node->mutex);
-	region_destroy_all(&shed);
+	if (over)
+		node_relieve(s, node);
 	return got;
+}
+
+/* Construct those that are not, in runs, and remove their marks. */
+static void construct(const struct sheaf_slab *s, size_t n, void **objects)
+{
+	size_t i, first;
+
+	for (i = 0; i < n; i++) {
+		for (first = i; i < n && ((uintptr_t)objects[i] & UNMADE); i++)
+			objects[i] = (char *)objects[i] - UNMADE;
+		if (!s->gp)
+			for (size_t k = first; k < i; k++)
+				annotate_alloc(objects[k], s->object_size);
+		if (first < i)
+			s->ctor(s->ctor_arg, i - first, objects + first);
+		if (i < n && !s->gp)
+			annotate_read(objects[i], s->object_size);
+	}
 }
 
 static size_t slab_alloc_bulk(void *ctx, int wanted, unsigned flags, size_t n, void **objects)
@@ -299,119 +329,25 @@ static size_t slab_alloc_bulk(void *ctx, int wanted, unsigned flags, size_t n, v
 	}
 	if (got < n && wanted >= 0)
 		got += others_take(s, k, flags, n - got, objects + got);
-	for (size_t i = 0; i < got; i++)
-		annotate_alloc(objects[i], s->object_size);
+	if (s->ctor)
+		construct(s, got, objects);
+	else if (!s->gp)
+		for (size_t i = 0; i < got; i++)
+			annotate_alloc(objects[i], s->object_size);
 	return got;
-}
-
-__attribute__((noreturn, cold)) static void refuse(const struct sheaf_slab *s, const void *object,
-						   const char *why)
-{
-	fatal("freed %p to the slab backend of %u-byte objects: %s", object, s->object_size, why);
-}
-
-/* Find an object that somebody claims is one; guarantee 4 up to the bit. */
-static void find_object(const struct sheaf_slab *s, const void *object, struct place *place)
-{
-	struct region *region = region_find(object);
-	uint32_t offset, in_slab;
-
-	if (unlikely(!region))
-		refuse(s, object, "not an object, its memory is of no slab backend");
-	if (unlikely(region->owner != s))
-		refuse(s, object, "an object of another slab backend");
-	offset = (uint32_t)((const char *)object - region->base);
-	in_slab = offset & ((1u << s->slab_shift) - 1);
-	place->index = slab_divide(s, in_slab);
-	if (unlikely(place->index * s->stride != in_slab || place->index >= s->slab_objects))
-		refuse(s, object, "misaligned, not the start of an object");
-	place->region = region;
-	place->node = (uint16_t)region->node;
-	place->slab_index = (uint16_t)(offset >> s->slab_shift);
-	place->slab = slab_head(s, region, place->slab_index);
-	__builtin_prefetch(&place->slab->bits[place->index / 64], 1);
-}
-
-/* Take back the first of n objects and those behind it that are of the same slab. The
- * caller holds the mutex of the node. Returns how many. */
-static uint32_t slab_put(struct sheaf_slab *s, struct node *node, const struct place *places,
-			 size_t n, void *const *objects)
-{
-	struct region *region = places[0].region;
-	struct slab *slab = places[0].slab;
-	uint64_t free = slab->free;
-	uint32_t put = 0;
-
-	do {
-		uint64_t *word = &slab->bits[places[put].index / 64];
-		uint64_t bit = (uint64_t)1 << places[put].index % 64;
-
-		if (unlikely(*word & bit))
-			refuse(s, objects[put], "double free, it is free already");
-		*word |= bit;
-	} while (++put < n && places[put].slab == slab);
-	slab->free = free + put;
-	if (!free || slab->free == s->slab_objects)
-		slab_place(s, node, region, places[0].slab_index, free, slab->free);
-	region->used -= put;
-	region_place(s, node, region, region->used + put);
-	return put;
-}
-
-/* Take back those of n objects that are from node k. @calls: how many more to count. */
-static void node_put(struct sheaf_slab *s, unsigned k, unsigned calls, const struct place *places,
-		     size_t n, void *const *objects)
-{
-	struct node *node = &s->node[k];
-	struct list shed;
-	uint32_t put;
-
-	list_init(&shed);
-	pthread_mutex_lock(&node->mutex);
-	node->free_calls += calls;
-	for (size_t i = 0; i < n; i += put) {
-		put = 1;
-		if (places[i].node != k)
-			continue;
-		put = slab_put(s, node, places + i, n - i, objects + i);
-		node->objects -= put;
-	}
-	node_shed_locked(node, s->spare_regions, &shed);
-	pthread_mutex_unlock(&node->mutex);
-	region_destroy_all(&shed);
-}
-
-static void free_chunk(struct sheaf_slab *s, size_t n, void *const *objects, unsigned calls)
-{
-	struct place places[FREE_CHUNK];
-	uint64_t nodes = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		find_object(s, objects[i], &places[i]);
-		nodes |= (uint64_t)1 << places[i].node;
-		annotate_free(objects[i], s->object_size);
-	}
-	for (; nodes; nodes &= nodes - 1, calls = 0)
-		node_put(s, (unsigned)__builtin_ctzll(nodes), calls, places, n, objects);
-}
-
-static void slab_free_bulk(void *ctx, size_t n, void *const *objects)
-{
-	size_t chunk;
-
-	for (unsigned calls = 1; n; calls = 0, n -= chunk, objects += chunk) {
-		chunk = n < FREE_CHUNK ? n : FREE_CHUNK;
-		free_chunk(ctx, chunk, objects, calls);
-	}
 }
 
 static void slab_destroy(void *ctx)
 {
 	struct sheaf_slab *s = ctx;
 
-	if (sheaf_slab_destroy(s))
-		fatal("destroyed the slab backend of %u-byte objects with objects still out",
-		      s->object_size);
+	int err = sheaf_slab_destroy(s);
+
+	if (err)
+		fatal("destroyed the slab backend \"%s\" of %u-byte objects %s", s->name,
+		      s->object_size,
+		      err == -EBUSY ? "with objects still out"
+				    : "whose grace-period source has to be stepped first");
 }
 
 static const struct sheaf_backend_ops slab_ops = {
@@ -424,40 +360,4 @@ static const struct sheaf_backend_ops slab_ops = {
 struct sheaf_backend sheaf_slab_backend(struct sheaf_slab *slab)
 {
 	return (struct sheaf_backend){.ops = &slab_ops, .ctx = slab};
-}
-
-/* One region per lock hold, so that the others get in between; each goes to the end
- * of the list. */
-static size_t node_trim(struct node *node, struct list *shed)
-{
-	uint32_t done = 0;
-	size_t bytes = 0;
-	bool more;
-
-	do {
-		struct list *link;
-
-		pthread_mutex_lock(&node->mutex);
-		node_shed_locked(node, 0, shed);
-		link = node->regions.next;
-		if (link != &node->regions) {
-			bytes += region_discard(container_of(link, struct region, all));
-			list_remove(link);
-			list_add_last(link, &node->regions);
-		}
-		more = ++done < node->region_count;
-		pthread_mutex_unlock(&node->mutex);
-	} while (more);
-	return bytes;
-}
-
-size_t sheaf_slab_trim(struct sheaf_slab *slab)
-{
-	struct list shed;
-	size_t bytes = 0;
-
-	list_init(&shed);
-	for (unsigned k = 0; k < slab->nodes; k++)
-		bytes += node_trim(&slab->node[k], &shed);
-	return bytes + region_destroy_all(&shed) * SHEAF_SLAB_REGION;
 }

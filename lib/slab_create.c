@@ -10,6 +10,11 @@
 #include "slab_region.h"
 #include "slab_registry.h"
 
+#include <stdio.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
 /* sizeof(struct sheaf_slab_attr) in the first release. */
 #define ATTR_SIZE_MIN sizeof(struct sheaf_slab_attr)
 
@@ -21,21 +26,32 @@ static_assert(TOPOLOGY_NODES_MAX <= 64, "a set of nodes is one word in a bulk fr
  * slab, whose bits are one word; and what is left at its end, less than one object,
  * is below 1/64 of it. Above 16 KiB per object a slab is a whole region; above 32 KiB
  * that holds fewer than aimed at, but still 32, and the rest is below 1/32.
+ *
+ * A guard page costs no memory but two mappings, so hardened slabs have 16 pages at least. The
+ * rest comes before the objects, not behind: the last one ends at the guard, but for what its
+ * size lacks of its alignment. Of 64 KiB there are 31 in a region then.
  */
-static void layout(struct sheaf_slab *s, size_t size, size_t align)
+static void layout(struct sheaf_slab *s, size_t size, size_t align, uint32_t guard)
 {
 	uint32_t shift = (uint32_t)__builtin_ctz(SLAB_BYTES_MIN);
+	uint32_t room;
 
 	s->object_size = (uint32_t)size;
 	s->stride = (uint32_t)((size + align - 1) & ~(align - 1));
+	s->guard = guard;
 	s->inverse = (((uint64_t)1 << SLAB_INVERSE_SHIFT) + s->stride - 1) / s->stride;
 	while (((size_t)1 << shift) < SHEAF_SLAB_REGION &&
-	       ((size_t)1 << shift) / s->stride < SLAB_OBJECTS_AIM)
+	       (((size_t)1 << shift) < 16 * (size_t)guard ||
+		(((size_t)1 << shift) - guard) / s->stride < SLAB_OBJECTS_AIM))
 		shift++;
+	room = (1u << shift) - guard;
 	s->slab_shift = shift;
-	s->slab_objects = (1u << shift) / s->stride;
+	s->slab_mask = (1u << shift) - 1;
+	s->slab_objects = room / s->stride;
+	s->start = guard ? room - s->slab_objects * s->stride : 0;
 	s->slab_words = (s->slab_objects + 63) / 64;
-	s->head_bytes = (uint32_t)(sizeof(struct slab) + s->slab_words * sizeof(uint64_t));
+	s->head_bytes = (uint32_t)(sizeof(struct slab) +
+				   (s->ctor ? 2 : 1) * s->slab_words * sizeof(uint64_t));
 	s->slabs = (uint32_t)(SHEAF_SLAB_REGION >> shift);
 	s->region_objects = s->slabs * s->slab_objects;
 	s->region_words = (s->slabs + 63) / 64;
@@ -43,13 +59,47 @@ static void layout(struct sheaf_slab *s, size_t size, size_t align)
 		s->bin_shift++;
 }
 
-static void node_init(struct node *node)
+/* What nobody can guess; where the system has no entropy to give, the clock and an address. */
+static uint64_t entropy(const void *address)
+{
+	struct timespec t;
+	uint64_t seed;
+
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) == (ssize_t)sizeof(seed))
+		return seed;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_nsec * UINT64_C(0x9e3779b97f4a7c15) ^ (uintptr_t)address;
+}
+
+static void node_init(const struct sheaf_slab *s, struct node *node, uint64_t seed)
 {
 	pthread_mutex_init(&node->mutex, NULL);
 	for (unsigned i = 0; i < REGION_BINS; i++)
 		list_init(&node->bins[i]);
 	list_init(&node->spare);
+	list_init(&node->leaving);
 	list_init(&node->regions);
+	node->keep = s->base_slabs;
+	node->random = seed ? seed : 1;
+}
+
+static bool attr_ok(const struct sheaf_slab_attr *a)
+{
+	return a->object_size && a->object_size <= OBJECT_SIZE_MAX &&
+	       a->nodes <= TOPOLOGY_NODES_MAX && a->object_align <= OBJECT_ALIGN_MAX &&
+	       !(a->object_align & (a->object_align - 1));
+}
+
+/* What is taken over as it is. */
+static void copy_attr(struct sheaf_slab *s, const struct sheaf_slab_attr *a)
+{
+	snprintf(s->name, sizeof(s->name), "%s", a->name ? a->name : "slab");
+	s->hardened = a->hardened;
+	s->ctor = a->ctor;
+	s->ctor_arg = a->ctor_arg;
+	s->gp = a->gp;
+	s->misuse = a->misuse;
+	s->misuse_arg = a->misuse_arg;
 }
 
 int sheaf_slab_create(struct sheaf_slab **slab, const struct sheaf_slab_attr *attr)
@@ -61,8 +111,7 @@ int sheaf_slab_create(struct sheaf_slab **slab, const struct sheaf_slab_attr *at
 
 	if (ret)
 		return ret;
-	if (!a.object_size || a.object_size > OBJECT_SIZE_MAX || a.nodes > TOPOLOGY_NODES_MAX ||
-	    a.object_align > OBJECT_ALIGN_MAX || (a.object_align & (a.object_align - 1)))
+	if (!attr_ok(&a))
 		return -EINVAL;
 	if (!a.object_align)
 		a.object_align = a.object_size < 16 ? 8 : 16;
@@ -74,16 +123,20 @@ int sheaf_slab_create(struct sheaf_slab **slab, const struct sheaf_slab_attr *at
 	s = memory_zalloc(CACHE_LINE, sizeof(*s) + a.nodes * sizeof(s->node[0]));
 	if (!s)
 		return -ENOMEM;
-	layout(s, a.object_size, a.object_align);
+	copy_attr(s, &a);
+	layout(s, a.object_size, a.object_align, a.hardened ? (uint32_t)sysconf(_SC_PAGESIZE) : 0);
 	s->nodes = a.nodes;
-	s->spare_regions = a.spare_regions ? a.spare_regions : 1;
-	if (a.spare_regions == UINT32_MAX)
-		s->spare_regions = 0;
-	s->huge = !a.no_huge_pages;
+	if (a.spare_regions != UINT32_MAX) {
+		s->base_slabs = (uint64_t)(a.spare_regions ? a.spare_regions : 1) * s->slabs;
+		s->most_slabs = s->base_slabs + KEEP_MORE * s->slabs;
+	}
+	s->huge = !a.no_huge_pages && !a.hardened;
 	/* Numbers that were injected or folded are not those of the system. */
 	s->bind = system_nodes > 1 && s->nodes == system_nodes;
+	if (a.hardened && !a.seed)
+		a.seed = entropy(s);
 	for (unsigned k = 0; k < s->nodes; k++)
-		node_init(&s->node[k]);
+		node_init(s, &s->node[k], a.seed + k);
 	ret = slab_register(s);
 	if (ret) {
 		memory_free(s);
@@ -93,13 +146,41 @@ int sheaf_slab_create(struct sheaf_slab **slab, const struct sheaf_slab_attr *at
 	return 0;
 }
 
+/*
+ * Readers of a type-stable backend may still be at objects that are free. The ticket of a call
+ * that could not wait is kept, so that the owner of a manual source gets ahead by stepping it.
+ */
+static int wait_for_readers(struct sheaf_slab *s)
+{
+	uint64_t frees = 0;
+	bool regions = false;
+
+	for (unsigned k = 0; k < s->nodes; k++) {
+		frees += s->node[k].free_calls;
+		regions |= s->node[k].region_count;
+	}
+	if (!s->gp || !regions)
+		return 0;
+	if (!s->ending || s->end_frees != frees)
+		s->end_ticket = sheaf_gp_ticket(s->gp);
+	s->ending = true;
+	s->end_frees = frees;
+	return sheaf_gp_wait(s->gp, s->end_ticket);
+}
+
 int sheaf_slab_destroy(struct sheaf_slab *slab)
 {
+	int err;
+
 	for (unsigned k = 0; k < slab->nodes; k++)
 		if (slab->node[k].objects)
 			return -EBUSY;
+	err = wait_for_readers(slab);
+	if (err)
+		return err;
 	slab_unregister(slab);
 	for (unsigned k = 0; k < slab->nodes; k++) {
+		region_destroy_all(&slab->node[k].leaving);
 		region_destroy_all(&slab->node[k].spare);
 		pthread_mutex_destroy(&slab->node[k].mutex);
 	}

@@ -21,8 +21,13 @@
  * then costs a few pages, and with more regions 2 MiB are no matter.
  *
  * NUMA: memory is bound by preference, so that a node which runs out takes from
- * another. The heads are on the node of the thread that made the region. All of it
+ * another. The heads are on the node of the thread that made the region. A node
+ * that has no memory, or none that this process may have, is not asked for: its
+ * regions come from where the thread that first touches them gets its own. All of it
  * is best effort: kernels without NUMA and filters that refuse mbind(2) do no harm.
+ *
+ * Guard pages are promised, not advised: a region that cannot have them, because the
+ * process has as many mappings as it may, counts as no memory.
  */
 #define _GNU_SOURCE
 #include "slab_region.h"
@@ -34,24 +39,56 @@
 
 #include <errno.h>
 #include <linux/mempolicy.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static_assert(TOPOLOGY_NODES_MAX <= 64, "a node mask is one word");
+/* Nodes that a kernel can have at most; it refuses shorter masks. */
+#define MASK_BITS 1024
+#define LONG_BITS (8 * sizeof(unsigned long))
+
+/* Tell the system that a region is for a node, if that has memory for us. */
+static void bind_to(char *base, unsigned node)
+{
+	unsigned long allowed[MASK_BITS / LONG_BITS] = {0};
+	unsigned long wanted[MASK_BITS / LONG_BITS] = {0};
+	unsigned long bit = 1ul << node % LONG_BITS;
+
+	if (syscall(__NR_get_mempolicy, NULL, allowed, (unsigned long)MASK_BITS, 0,
+		    MPOL_F_MEMS_ALLOWED) ||
+	    !(allowed[node / LONG_BITS] & bit))
+		return;
+	wanted[node / LONG_BITS] = bit;
+	/* The kernel takes one bit less than it is told. */
+	syscall(__NR_mbind, base, SHEAF_SLAB_REGION, MPOL_PREFERRED, wanted,
+		(unsigned long)MASK_BITS, 0);
+}
 
 static void advise(char *base, unsigned node, bool bind, bool huge)
 {
-	uint64_t mask = (uint64_t)1 << node;
 	int saved = errno;
 
-	/* The kernel takes one bit less than it is told. */
 	if (bind)
-		syscall(__NR_mbind, base, SHEAF_SLAB_REGION, MPOL_PREFERRED, &mask,
-			(unsigned long)TOPOLOGY_NODES_MAX + 1, 0);
+		bind_to(base, node);
 	if (huge)
 		madvise(base, SHEAF_SLAB_REGION, MADV_HUGEPAGE);
 	errno = saved;
+}
+
+/* The last page of each slab. */
+static bool guard(const struct sheaf_slab *s, char *base)
+{
+	size_t bytes = (size_t)1 << s->slab_shift;
+	int saved = errno;
+
+	for (size_t end = bytes; s->guard && end <= SHEAF_SLAB_REGION; end += bytes) {
+		if (mprotect(base + end - s->guard, s->guard, PROT_NONE)) {
+			errno = saved;
+			return false;
+		}
+	}
+	return true;
 }
 
 static void slab_init(const struct sheaf_slab *s, struct slab *slab)
@@ -93,11 +130,14 @@ struct region *region_create(struct sheaf_slab *s, unsigned node)
 	region->base = memory_map(SHEAF_SLAB_REGION, SHEAF_SLAB_REGION);
 	if (!region->base)
 		goto no_memory;
+	if (!guard(s, region->base))
+		goto no_map;
 	regions = region_enter(region);
 	if (!regions)
 		goto no_map;
 	advise(region->base, node, s->bind, s->huge && regions > s->nodes);
-	annotate_free(region->base, SHEAF_SLAB_REGION);
+	if (!s->gp)
+		annotate_free(region->base, SHEAF_SLAB_REGION);
 	return region;
 
 no_map:
@@ -129,7 +169,7 @@ size_t region_destroy_all(struct list *regions)
 	return n;
 }
 
-/* The slabs of a run start .. end - 1 are empty: their whole pages go. */
+/* Slabs start .. end - 1: their whole pages go. */
 static size_t discard_run(struct region *region, uint32_t start, uint32_t end)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -144,17 +184,27 @@ static size_t discard_run(struct region *region, uint32_t start, uint32_t end)
 	return to > from && !ret ? to - from : 0;
 }
 
-size_t region_discard(struct region *region)
+/* A slab loses its pages: its objects are to be constructed again. */
+static void slab_discard(struct region *region, uint32_t i)
+{
+	const struct sheaf_slab *s = region->owner;
+	uint64_t bit = (uint64_t)1 << i % 64;
+
+	region->dirty_bits[i / 64] &= ~bit;
+	region->aging_bits[i / 64] &= ~bit;
+	if (s->ctor)
+		memset(slab_made(s, slab_head(s, region, i)), 0, s->slab_words * sizeof(uint64_t));
+}
+
+size_t region_discard(struct region *region, const uint64_t *set)
 {
 	uint32_t slabs = region->owner->slabs;
 	uint32_t start = 0;
 	size_t bytes = 0;
 
 	for (uint32_t i = 0; i <= slabs; i++) {
-		uint64_t bit = (uint64_t)1 << i % 64;
-
-		if (i < slabs && (region->empty_bits[i / 64] & region->dirty_bits[i / 64] & bit)) {
-			region->dirty_bits[i / 64] &= ~bit;
+		if (i < slabs && (set[i / 64] & region->dirty_bits[i / 64]) >> i % 64 & 1) {
+			slab_discard(region, i);
 			continue;
 		}
 		if (start < i)

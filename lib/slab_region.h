@@ -18,9 +18,9 @@ struct region *region_create(struct sheaf_slab *s, unsigned node);
 size_t region_destroy_all(struct list *regions);
 
 /*
- * Give the pages of the empty slabs of a region back, and keep the addresses. The
- * caller holds the node's mutex. Returns bytes.
+ * Give the pages of those slabs in a set back that are dirty, and keep the addresses. All in the
+ * set are empty. The caller holds the node's mutex. Returns bytes.
  */
-size_t region_discard(struct region *region);
+size_t region_discard(struct region *region, const uint64_t *set);
 
 #endif

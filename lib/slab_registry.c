@@ -35,48 +35,19 @@
 
 #include <errno.h>
 
-#define REGION_SHIFT 21
-#define LEAF_BITS 13
-#define ROOT_BITS 14
-#define LEAF_SLOTS ((size_t)1 << LEAF_BITS)
-#define ROOT_SLOTS ((size_t)1 << ROOT_BITS)
 #define LEAF_BYTES (LEAF_SLOTS * sizeof(struct region *))
 
-static_assert((size_t)1 << REGION_SHIFT == SHEAF_SLAB_REGION, "a slot is a region");
-static_assert(REGION_SHIFT + LEAF_BITS + ROOT_BITS == 48, "all that mmap() gives unasked");
+/* Written once per slot, under the registry's mutex; read by all. */
+struct region **slab_map[ROOT_SLOTS];
 
 static struct {
-	pthread_mutex_t mutex; /* protects the rest; region_find() does without */
+	pthread_mutex_t mutex; /* protects the rest, and who writes the map */
 	struct list slabs;
 	size_t leaves;
-	struct region **root[ROOT_SLOTS]; /* written once per slot, read by all */
 } registry = {
 	.mutex = PTHREAD_MUTEX_INITIALIZER,
 	.slabs = {&registry.slabs, &registry.slabs},
 };
-
-static size_t root_index(const void *address)
-{
-	return (size_t)((uint64_t)(uintptr_t)address >> (REGION_SHIFT + LEAF_BITS));
-}
-
-static size_t leaf_index(const void *address)
-{
-	return ((uintptr_t)address >> REGION_SHIFT) & (LEAF_SLOTS - 1);
-}
-
-struct region *region_find(const void *address)
-{
-	size_t at = root_index(address);
-	struct region **leaf;
-
-	if (unlikely(at >= ROOT_SLOTS))
-		return NULL;
-	leaf = load_acquire(&registry.root[at]);
-	if (unlikely(!leaf))
-		return NULL;
-	return load_acquire(&leaf[leaf_index(address)]);
-}
 
 uint64_t region_enter(struct region *region)
 {
@@ -88,12 +59,12 @@ uint64_t region_enter(struct region *region)
 	if (at >= ROOT_SLOTS)
 		return 0;
 	pthread_mutex_lock(&registry.mutex);
-	leaf = registry.root[at];
+	leaf = slab_map[at];
 	if (!leaf) {
 		leaf = memory_map(LEAF_BYTES, LEAF_BYTES);
 		registry.leaves += leaf != NULL;
 		/* Partner: region_find(). Publishes that the slots are NULL. */
-		store_release(&registry.root[at], leaf);
+		store_release(&slab_map[at], leaf);
 	}
 	if (leaf) {
 		store_release(&leaf[leaf_index(region->base)], region);
@@ -108,7 +79,7 @@ uint64_t region_enter(struct region *region)
 void region_leave(struct region *region)
 {
 	pthread_mutex_lock(&registry.mutex);
-	store_relaxed(&registry.root[root_index(region->base)][leaf_index(region->base)], NULL);
+	store_relaxed(&slab_map[root_index(region->base)][leaf_index(region->base)], NULL);
 	region->owner->regions--;
 	pthread_mutex_unlock(&registry.mutex);
 }
@@ -134,8 +105,7 @@ static void fork_prepare(void)
 	}
 }
 
-/* In the parent, and in the child, whose one thread is a copy of the one that locked. */
-static void fork_done(void)
+static void fork_parent(void)
 {
 	for (struct list *l = registry.slabs.next; l != &registry.slabs; l = l->next) {
 		struct sheaf_slab *s = container_of(l, struct sheaf_slab, link);
@@ -146,9 +116,23 @@ static void fork_done(void)
 	pthread_mutex_unlock(&registry.mutex);
 }
 
+/* The one thread of the child is a copy of the one that locked. Who was taking a ticket for a
+ * generation is not there (slab_trim.c). */
+static void fork_child(void)
+{
+	for (struct list *l = registry.slabs.next; l != &registry.slabs; l = l->next) {
+		struct sheaf_slab *s = container_of(l, struct sheaf_slab, link);
+
+		for (unsigned i = 0; i < s->nodes; i++)
+			if (s->node[i].aging == AGE_TAKING)
+				s->node[i].aging = AGE_NONE;
+	}
+	fork_parent();
+}
+
 int slab_register(struct sheaf_slab *s)
 {
-	static const struct fork_handlers handlers = {fork_prepare, fork_done, fork_done};
+	static const struct fork_handlers handlers = {fork_prepare, fork_parent, fork_child};
 	int err = fork_handle(FORK_SLAB, &handlers);
 
 	if (err)
@@ -171,10 +155,10 @@ __attribute__((destructor)) static void registry_fini(void)
 {
 	pthread_mutex_lock(&registry.mutex);
 	for (size_t i = 0; list_empty(&registry.slabs) && registry.leaves; i++) {
-		struct region **leaf = registry.root[i];
+		struct region **leaf = slab_map[i];
 
 		if (leaf) {
-			store_relaxed(&registry.root[i], NULL);
+			store_relaxed(&slab_map[i], NULL);
 			memory_unmap(leaf, LEAF_BYTES);
 			registry.leaves--;
 		}

@@ -34,6 +34,8 @@ struct model {
 	size_t n;
 	void *out[OUT_MAX];
 	uint64_t numbers[OUT_MAX];
+	struct sheaf_gp_manual *gp; /* NULL: not type-stable */
+	uint64_t constructed;
 };
 
 /* The bytes that tell objects apart: all of a small one, the ends of a large one. */
@@ -87,6 +89,7 @@ static void check_disjoint(const struct model *m)
 static struct sheaf_slab_stats check_all(struct model *m)
 {
 	struct sheaf_slab_stats stats;
+	uint64_t slabs = 0;
 
 	ck_assert(sheaf_slab_check(m->slab));
 	sheaf_slab_stats(m->slab, &stats);
@@ -96,6 +99,13 @@ static struct sheaf_slab_stats check_all(struct model *m)
 	ck_assert_uint_eq((stats.slabs_used + stats.slabs_empty) * stats.slab_bytes,
 			  stats.regions * SHEAF_SLAB_REGION);
 	ck_assert_uint_ge(stats.slabs_used * stats.slab_objects, stats.objects);
+	for (unsigned i = 0; i < SHEAF_SLAB_FILLS; i++)
+		slabs += stats.fill[i];
+	ck_assert_uint_eq(slabs, stats.slabs_used);
+	ck_assert_uint_le(stats.bytes_touched, stats.regions * SHEAF_SLAB_REGION);
+	ck_assert_uint_ge(stats.bytes_touched, stats.slabs_used * stats.slab_bytes);
+	ck_assert(!stats.objects || stats.fragmentation >= 1000);
+	ck_assert(!m->attr.ctor || m->constructed >= m->n);
 	return stats;
 }
 
@@ -169,10 +179,23 @@ static void step_free(struct model *m)
 	m->calls += n > 0;
 }
 
+/* Only ever over objects that nobody has. */
+static void construct(void *arg, size_t n, void *const *objects)
+{
+	struct model *m = arg;
+
+	for (size_t i = 0; i < n; i++) {
+		ck_assert_uint_eq((uintptr_t)objects[i] % m->align, 0);
+		mark(m, objects[i], 0);
+	}
+	m->constructed += n;
+}
+
 static void make(struct model *m)
 {
 	static const unsigned nodes[] = {1, 1, 2, 4, 8};
 	static const uint32_t spare[] = {0, UINT32_MAX, 3};
+	static struct sheaf_gp_manual gp;
 	size_t size = 1 + test_below(&m->state, (uint64_t)1 << test_below(&m->state, 17));
 	size_t align = (size_t)1 << test_below(&m->state, 13);
 
@@ -183,7 +206,15 @@ static void make(struct model *m)
 		.nodes = nodes[test_below(&m->state, 5)],
 		.spare_regions = spare[test_below(&m->state, 3)],
 		.no_huge_pages = test_below(&m->state, 2),
+		.hardened = !test_below(&m->state, 3),
+		.seed = m->state,
+		.ctor = test_below(&m->state, 3) ? NULL : construct,
+		.ctor_arg = m,
+		.gp = test_below(&m->state, 3) ? NULL : &gp.gp,
 	};
+	sheaf_gp_manual_init(&gp, m->state);
+	m->gp = m->attr.gp ? &gp : NULL;
+	m->constructed = 0;
 	m->align = m->attr.object_align ? m->attr.object_align : size < 16 ? 8 : 16;
 	if (m->align < 8)
 		m->align = 8;
@@ -205,8 +236,18 @@ static void end(struct model *m)
 	m->calls += m->n > 0;
 	m->n = 0;
 	stats = check_all(m);
-	ck_assert_uint_le(stats.regions, m->attr.nodes * (spare == UINT32_MAX ? 0 : spare));
+	if (!m->gp)
+		ck_assert_uint_le(stats.regions,
+				  m->attr.nodes * (spare == UINT32_MAX ? 0 : spare + KEEP_MORE));
 	ck_assert_uint_eq(stats.slabs_used, 0);
+	if (m->gp) {
+		/* What waits for an older ticket, then all. */
+		sheaf_gp_manual_step(m->gp);
+		sheaf_slab_trim(m->slab);
+		stats = check_all(m);
+		ck_assert_uint_eq(sheaf_slab_trim(m->slab), 0);
+		sheaf_gp_manual_step(m->gp);
+	}
 	ck_assert_uint_eq(sheaf_slab_trim(m->slab), stats.regions * SHEAF_SLAB_REGION);
 	ck_assert_uint_eq(check_all(m).regions, 0);
 	ck_assert_int_eq(sheaf_slab_destroy(m->slab), 0);
@@ -228,6 +269,8 @@ START_TEST(random_backends)
 				step_free(&m);
 			else
 				sheaf_slab_trim(m.slab);
+			if (m.gp && !test_below(&m.state, 4))
+				sheaf_gp_manual_step(m.gp);
 			check_all(&m);
 			if (step % 8 == 0)
 				check_disjoint(&m);

@@ -83,7 +83,7 @@ START_TEST(memory_goes_back)
 	size_t per_region = stats_of(slab).slab_objects * (SHEAF_SLAB_REGION >> slab->slab_shift);
 	size_t n = regions * per_region;
 	void **objects = room_for(n);
-	size_t base, spare, bytes, live;
+	size_t base, spare, bytes, live, gone;
 
 	memset(objects, 1, n * sizeof(objects[0]));
 	base = memory_now().resident;
@@ -103,17 +103,23 @@ START_TEST(memory_goes_back)
 	ck_assert_uint_eq(stats_of(slab).regions_peak, regions);
 	ck_assert(sheaf_slab_check(slab));
 
-	/* All free but the last object of each region: trim gives all other slabs. */
+	/* All free but the last object of each region: of the other slabs a few regions' worth stays,
+	 * until trim. */
 	take(slab, 0, n, objects);
 	for (size_t i = 0; i < n; i++)
 		memset(objects[i], (int)i, size);
+	gone = stats_of(slab).bytes_returned;
 	for (size_t i = 0; i < regions; i++)
 		give(slab, per_region - 1, objects + i * per_region);
 	ck_assert_uint_eq(stats_of(slab).regions, regions);
+	live = (size_t)regions << slab->slab_shift;
+	assert_resident(0, base + live + spare + SHEAF_SLAB_REGION + burst / 8);
+	ck_assert_uint_le(stats_of(slab).bytes_touched, live + spare + SHEAF_SLAB_REGION);
 	bytes = sheaf_slab_trim(slab);
 	ck_assert(sheaf_slab_check(slab));
-	live = (size_t)regions << slab->slab_shift;
-	ck_assert_uint_eq(bytes, burst - live);
+	ck_assert_uint_eq(stats_of(slab).bytes_returned - gone, burst - live);
+	ck_assert_uint_le(bytes, spare + SHEAF_SLAB_REGION);
+	ck_assert_uint_eq(stats_of(slab).bytes_touched, live);
 	ck_assert_uint_eq(sheaf_slab_trim(slab), 0);
 	assert_resident(0, base + live + burst / 8);
 	for (size_t i = per_region - 1; i < n; i += per_region)
