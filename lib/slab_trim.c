@@ -224,10 +224,9 @@ static bool pass_step(struct pass *pass)
 
 	if (!pass->marked && generation_ripe(pass->s, node))
 		generation_reap(pass);
-	if (pass->all) {
-		node->keep = pass->s->base_slabs;
-		node->regret = node->given = 0;
-	}
+	/* Left without a ticket, see fork(). */
+	if (node->aging == AGE_NONE && !list_empty(&node->leaving))
+		pass->marked = true;
 	if (pass->marked || node->aging == AGE_NONE) {
 		shed_spare(pass);
 		if (pass->all || pass->looked || over_idle(pass->s, node))
@@ -236,6 +235,11 @@ static bool pass_step(struct pass *pass)
 		more = more || node->spare_count > spare_limit(pass);
 		if (pass->marked)
 			node->aging = AGE_TAKING;
+	}
+	/* What was asked for is not missed. */
+	if (pass->all) {
+		node->keep = pass->s->base_slabs;
+		node->regret = node->given = 0;
 	}
 	node->bytes_returned += pass->bytes - before;
 	return more;
@@ -262,7 +266,8 @@ bool node_over(const struct sheaf_slab *s, const struct node *node)
 {
 	if (s->gp && node->aging != AGE_NONE)
 		return generation_ripe(s, node);
-	return node->spare_count > regions_kept(s, node) || over_idle(s, node);
+	return node->spare_count > regions_kept(s, node) || over_idle(s, node) ||
+	       !list_empty(&node->leaving);
 }
 
 void node_relieve(struct sheaf_slab *s, struct node *node)
