@@ -7,7 +7,9 @@
  * one, in a region that has gone back), never an object (of the stack, of malloc, of
  * unmapped and impossible addresses), inside an object, behind the last object of a slab, of
  * another backend. A right free beside the wrong one does not hide it. Each case is a
- * child that must die of SIGABRT.
+ * child that must die of SIGABRT. With a callback the report names backend, pointer and
+ * reason, the wrong pointer is ignored and all right ones are freed. In the hardened mode, too;
+ * and there a write that runs past a slab ends the process by SIGSEGV.
  */
 #include <sheaf/slab.h>
 
@@ -219,6 +221,152 @@ START_TEST(right_frees_are_taken)
 }
 END_TEST
 
+struct reports {
+	unsigned n;
+	const void *object;
+	enum sheaf_slab_misuse why;
+	bool named;
+};
+
+static void note(void *arg, const struct sheaf_slab_report *report)
+{
+	struct reports *reports = arg;
+	char pointer[32];
+
+	snprintf(pointer, sizeof(pointer), "%p", report->object);
+	reports->n++;
+	reports->object = report->object;
+	reports->why = report->why;
+	reports->named = strcmp(report->name, "planted") == 0 &&
+			 strstr(report->text, "\"planted\"") && strstr(report->text, pointer);
+}
+
+static struct sheaf_backend make_noting(struct reports *reports, unsigned nodes, bool hardened)
+{
+	const struct sheaf_slab_attr attr = {
+		.size = sizeof(attr),
+		.object_size = 1000,
+		.nodes = nodes,
+		.name = "planted",
+		.hardened = hardened,
+		.seed = 1,
+		.misuse = note,
+		.misuse_arg = reports,
+	};
+	struct sheaf_slab *slab;
+
+	ck_assert_int_eq(sheaf_slab_create(&slab, &attr), 0);
+	return sheaf_slab_backend(slab);
+}
+
+/* Free `wrong` in the middle of right ones: one report, and the right ones are free. */
+static void expect_note(struct sheaf_backend b, struct reports *reports, void *wrong,
+			enum sheaf_slab_misuse why)
+{
+	struct sheaf_slab_stats before, after;
+	void *objects[301];
+
+	take(b, 300, objects);
+	objects[300] = objects[100];
+	objects[100] = wrong;
+	sheaf_slab_stats(b.ctx, &before);
+	reports->n = 0;
+	b.ops->free_bulk(b.ctx, 301, objects);
+	sheaf_slab_stats(b.ctx, &after);
+	ck_assert_uint_eq(reports->n, 1);
+	ck_assert_ptr_eq(reports->object, wrong);
+	ck_assert_int_eq(reports->why, why);
+	ck_assert(reports->named);
+	ck_assert_uint_eq(before.objects - after.objects, 300);
+	ck_assert(sheaf_slab_check(b.ctx));
+}
+
+START_TEST(callback_gets_the_report)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		struct reports reports = {0}, other_reports = {0};
+		bool hardened = i % 2;
+		struct sheaf_backend b = make_noting(&reports, i < 2 ? 1 : 2, hardened);
+		struct sheaf_backend other = make_noting(&other_reports, 1, hardened);
+		char *held[4], *theirs;
+
+		take(b, 4, (void **)held);
+		take(other, 1, (void **)&theirs);
+		expect_note(b, &reports, &reports, SHEAF_SLAB_FOREIGN);
+		expect_note(b, &reports, theirs, SHEAF_SLAB_OTHER);
+		expect_note(b, &reports, held[0] + 1, SHEAF_SLAB_MISALIGNED);
+		/* Before the first object of a hardened slab, and in its guard. */
+		expect_note(b, &reports, (char *)((uintptr_t)held[0] & ~(uintptr_t)65535) + 8,
+			    SHEAF_SLAB_MISALIGNED);
+		expect_note(b, &reports, (char *)((uintptr_t)held[0] | 65535) - 7,
+			    SHEAF_SLAB_MISALIGNED);
+		b.ops->free_bulk(b.ctx, 1, (void *const *)&held[3]);
+		expect_note(b, &reports, held[3], SHEAF_SLAB_DOUBLE);
+		ck_assert_uint_eq(other_reports.n, 0);
+		b.ops->free_bulk(b.ctx, 3, (void *const *)held);
+		other.ops->free_bulk(other.ctx, 1, (void *const *)&theirs);
+		b.ops->destroy(b.ctx);
+		other.ops->destroy(other.ctx);
+	}
+}
+END_TEST
+
+/* Write to `at` in a child. Returns the signal that ended it, or 0. */
+static int write_in_child(char *at)
+{
+	const struct rlimit no_core = {0, 0};
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		setrlimit(RLIMIT_CORE, &no_core);
+		signal(SIGSEGV, SIG_DFL);
+		*(volatile char *)at = 1;
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+START_TEST(write_past_a_hardened_slab_faults)
+{
+	static const size_t sizes[] = {16, 256, 1008, 4096, 65536};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		const struct sheaf_slab_attr attr = {
+			.size = sizeof(attr),
+			.object_size = sizes[i],
+			.nodes = 1,
+			.hardened = true,
+		};
+		struct sheaf_slab_stats stats;
+		struct sheaf_slab *slab;
+		struct sheaf_backend b;
+		char *objects[4096], *last;
+
+		ck_assert_int_eq(sheaf_slab_create(&slab, &attr), 0);
+		b = sheaf_slab_backend(slab);
+		sheaf_slab_stats(slab, &stats);
+		ck_assert_uint_le(stats.slab_objects, 4096);
+		take(b, stats.slab_objects, (void **)objects);
+		last = objects[0];
+		for (uint32_t k = 0; k < stats.slab_objects; k++) {
+			memset(objects[k], 1, sizes[i]);
+			if (objects[k] > last)
+				last = objects[k];
+		}
+		/* A checker says so in its own way. */
+		if (!test_slow())
+			ck_assert_int_eq(write_in_child(last + sizes[i]), SIGSEGV);
+		b.ops->free_bulk(b.ctx, stats.slab_objects, (void *const *)objects);
+		b.ops->destroy(b.ctx);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("slab-misuse");
@@ -230,6 +378,8 @@ int main(void)
 	tcase_add_test(tc, not_the_start_of_an_object);
 	tcase_add_test(tc, object_of_another_backend);
 	tcase_add_test(tc, right_frees_are_taken);
+	tcase_add_test(tc, callback_gets_the_report);
+	tcase_add_test(tc, write_past_a_hardened_slab_faults);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
