@@ -261,6 +261,9 @@ static void trips_write(const struct bench_trips *from, const struct bench_trips
 	fprintf(answers, "stat trips.in_flight %llu\n", (unsigned long long)to->in_flight);
 	fprintf(answers, "stat cpu_slots %llu\n", (unsigned long long)to->cpu_slots);
 	fprintf(answers, "stat trips.capacity %llu\n", (unsigned long long)to->capacity);
+	fprintf(answers, "stat trips.slab_fragmentation %llu\n",
+		(unsigned long long)to->slab_fragmentation);
+	fprintf(answers, "stat trips.fragmentation %llu\n", (unsigned long long)to->fragmentation);
 }
 
 /* For tests: a competitor that dies where it is told to. */

@@ -184,8 +184,8 @@ static bool entrant_round(struct run *run, struct entrant *entrant, bool counts)
 static void stat_take(struct entrant *entrant, const char *name, double value)
 {
 	struct result *result = entrant->result;
-	bool level =
-		strstr(name, ".held_") || strstr(name, ".in_flight") || strstr(name, ".capacity");
+	bool level = strstr(name, ".held_") || strstr(name, ".in_flight") ||
+		     strstr(name, ".capacity") || strstr(name, "fragmentation");
 
 	if (strcmp(name, "base_kib") == 0)
 		result->base_kib = (uint64_t)value;

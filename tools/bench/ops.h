@@ -62,6 +62,10 @@ struct bench_trips {
 	/* 1 if slots are per CPU, 0 if they are per thread. */
 	uint64_t cpu_slots;
 	uint64_t capacity;
+	/* Bytes in slabs by a thousand bytes of objects: those that are out of the backend, and
+	 * those that the program has. */
+	uint64_t slab_fragmentation;
+	uint64_t fragmentation;
 };
 
 /* A section that needs up to `bound` objects: what was set aside for it. */

@@ -22,6 +22,7 @@
 struct own {
 	unsigned slots;
 	struct sheaf_cache *cache;
+	struct sheaf_slab *slab;
 	struct sheaf_gp_urcu gp;
 };
 
@@ -76,6 +77,7 @@ static int own_cache(struct own *own, const struct bench_env *env)
 	err = sheaf_cache_create(&own->cache, &attr);
 	if (err)
 		sheaf_slab_destroy(slab);
+	own->slab = slab;
 	return err;
 }
 
@@ -205,7 +207,17 @@ void own_cache_trips(struct sheaf_cache *cache, struct bench_trips *trips)
 
 static void own_trips(void *ctx, struct bench_trips *trips)
 {
-	own_cache_trips(((struct own *)ctx)->cache, trips);
+	struct own *own = ctx;
+	struct sheaf_slab_stats stats;
+	uint64_t held;
+
+	own_cache_trips(own->cache, trips);
+	sheaf_slab_stats(own->slab, &stats);
+	trips->slab_fragmentation = stats.fragmentation;
+	/* Exact when nobody is at it. */
+	held = trips->held_slots + trips->held_barns + trips->in_flight;
+	if (stats.objects > held)
+		trips->fragmentation = stats.fragmentation * stats.objects / (stats.objects - held);
 }
 
 static void own_cold(void *ctx)

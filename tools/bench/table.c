@@ -11,6 +11,7 @@ static void table_trips(const struct result *result)
 	static const char *const names[] = {"barn_alloc", "barn_free", "backend_alloc",
 					    "backend_free"};
 	static const char *const levels[] = {"held_slots", "held_barns", "in_flight"};
+	const double *slab, *all;
 	char name[40];
 	size_t i;
 
@@ -30,6 +31,12 @@ static void table_trips(const struct result *result)
 		value = result_metric(result, name);
 		printf(" %s %.0f", levels[i], value ? *value : 0.0);
 	}
+	slab = result_metric(result, "trips.slab_fragmentation");
+	all = result_metric(result, "trips.fragmentation");
+	if (slab && all && *slab > 0 && *all > 0)
+		printf("\n    bytes in slabs: %.3f times those out of the backend, %.3f times "
+		       "those the program has",
+		       *slab / 1000, *all / 1000);
 	printf("\n");
 }
 
