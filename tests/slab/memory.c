@@ -6,7 +6,8 @@
  * over the slab backend, freed in random order, and one shrink of the cache, it is resident as
  * before, but for a tenth; also where objects from before the burst and from the middle of it stay.
  * And that where the system refuses memory an allocation comes back short, without a loss:
- * whatever it got can be used and freed, and more is had when there is memory again.
+ * whatever it got can be used and freed, and more is had when there is memory again. A region of a
+ * hardened backend that cannot have its guard pages counts as no memory.
  */
 #include "helpers.h"
 
@@ -14,6 +15,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -177,7 +179,46 @@ START_TEST(address_space_runs_out)
 }
 END_TEST
 
-/* The same through a cache, whose own memory is refused as well. */
+/*
+ * No more mappings than a process may have: each page of an area is made one. A region without its
+ * guards is none. The system may allow more than are tried here.
+ */
+static int guard_without_mappings(bool hardened)
+{
+	const struct sheaf_slab_attr attr = {
+		.size = sizeof(attr), .object_size = 256, .nodes = 1, .hardened = hardened};
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = 70000;
+	char *area = mmap(NULL, pages * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct sheaf_slab *slab = NULL;
+	void *objects[100];
+	size_t i;
+
+	if (area == MAP_FAILED || sheaf_slab_create(&slab, &attr))
+		return 1;
+	for (i = 0; i < pages; i += 2)
+		if (mprotect(area + i * page, page, PROT_READ))
+			break;
+	if (i >= pages)
+		return 0;
+	if (take_some(slab, 0, 0, 100, objects) != 0 || !sheaf_slab_check(slab) ||
+	    stats_of(slab).regions)
+		return 2;
+	munmap(area, pages * page);
+	if (take_some(slab, 0, 0, 100, objects) != 100)
+		return 3;
+	give(slab, 100, objects);
+	return sheaf_slab_destroy(slab) ? 4 : 0;
+}
+
+START_TEST(guards_run_out)
+{
+	if (test_slow())
+		return;
+	expect_zero(guard_without_mappings, true);
+}
+END_TEST
+
+/* As address space, but through a cache, whose own memory is refused as well. */
 static int cache_under_limit(bool bulk)
 {
 	const size_t most = 200 * SHEAF_SLAB_REGION / SIZE;
@@ -227,6 +268,7 @@ int main(void)
 	tcase_add_test(tc, burst_goes_back);
 	tcase_add_test(tc, burst_goes_back_though_some_stay);
 	tcase_add_test(tc, address_space_runs_out);
+	tcase_add_test(tc, guards_run_out);
 	tcase_add_test(tc, address_space_runs_out_under_a_cache);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
