@@ -200,6 +200,9 @@ static int guard_without_mappings(bool hardened)
 			break;
 	if (i >= pages)
 		return 0;
+	/* Room for a region, but not for all its guards. */
+	for (unsigned k = 1; k <= 10; k++)
+		mprotect(area + (i - 2 * k) * page, page, PROT_NONE);
 	if (take_some(slab, 0, 0, 100, objects) != 0 || !sheaf_slab_check(slab) ||
 	    stats_of(slab).regions)
 		return 2;
