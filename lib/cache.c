@@ -20,6 +20,7 @@
 #define CAPACITY_MAX 65536
 #define OBJECT_MAX (UINT32_C(1) << 30)
 #define BARN_LIMIT 32
+#define BARN_PER_SLOT 4
 #define SLAB_OBJECT_MAX 65536
 #define SLAB_ALIGN_MAX 4096
 #define MAPPED_BYTES 4096
@@ -141,6 +142,19 @@ static uint32_t default_limit(uint32_t limit)
 	return limit ? limit : BARN_LIMIT;
 }
 
+void cache_fit_barns(struct sheaf_cache *cache, uint32_t slots)
+{
+	uint32_t fit = BARN_PER_SLOT * (slots / cache->nodes + 1), i;
+
+	for (i = 0; fit > BARN_LIMIT && i < cache->nodes; i++) {
+		struct sheaf_barn *barn = &cache->node[i].barn;
+
+		sheaf_barn_set_limits(
+			barn, load_relaxed(&cache->fit_full) ? fit : load_relaxed(&barn->full.limit),
+			load_relaxed(&cache->fit_empty) ? fit : load_relaxed(&barn->empty.limit));
+	}
+}
+
 static bool attr_valid(const struct sheaf_cache_attr *a)
 {
 	if (!a->object_size || a->object_size > OBJECT_MAX || a->capacity > CAPACITY_MAX)
@@ -188,6 +202,8 @@ static void barns_init(struct sheaf_cache *cache, const struct sheaf_cache_attr 
 {
 	uint32_t i;
 
+	cache->fit_full = !a->barn_full;
+	cache->fit_empty = !a->barn_empty;
 	for (i = 0; i < cache->nodes; i++)
 		sheaf_barn_init(&cache->node[i].barn, (int)i, default_limit(a->barn_full),
 				default_limit(a->barn_empty));
@@ -232,6 +248,8 @@ static bool cache_parts(struct sheaf_cache *cache, const struct sheaf_cache_attr
 
 	if (!module_pin() || (choose_cpu_slots(a, &cache->slots_why) && !cpu_slots_make(cache)))
 		return false;
+	if (cache->cpus.n)
+		cache_fit_barns(cache, cache->cpus.n);
 	cache->free_way = cache->cpus.n ? FREE_TO_CPU : FREE_TO_THREAD;
 	cache->capacity =
 		a->capacity ? a->capacity : default_capacity(a->object_size, cache->cpus.n);
@@ -443,6 +461,8 @@ void sheaf_cache_set_barn_limits(struct sheaf_cache *cache, uint32_t full, uint3
 {
 	uint32_t i;
 
+	store_relaxed(&cache->fit_full, false);
+	store_relaxed(&cache->fit_empty, false);
 	for (i = 0; i < cache->nodes; i++)
 		sheaf_barn_set_limits(&cache->node[i].barn, full, empty);
 }

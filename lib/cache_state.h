@@ -128,6 +128,11 @@ struct sheaf_cache {
 	const char *slots_why;
 	char name[32];
 
+	/* Barns grow with the slots; see cache_fit_barns(). Thread slots are counted under the
+	 * registry's lock. */
+	bool fit_full;
+	bool fit_empty;
+	uint32_t thread_slots;
 	/* Thread slots ever made, newest first; added under the registry's lock, read without. */
 	struct slot *slots;
 	/* One remote party at a time; it works on the list that begins at stopped, or on
@@ -280,6 +285,13 @@ bool cache_make_local(struct sheaf_cache *cache, struct sheaf *sheaf);
 /* Barns of the same node. */
 struct sheaf *cache_take_sibling(struct sheaf_cache *cache, struct cache_node *node);
 bool cache_give_sibling(struct sheaf_cache *cache, struct cache_node *node, struct sheaf *sheaf);
+
+/*
+ * Barn limits by the number of slots where they were not asked for: what all slots of a node may
+ * give or take in a fit should have its place in the barn, not in the backend. A trim takes
+ * back what is there for longer.
+ */
+void cache_fit_barns(struct sheaf_cache *cache, uint32_t slots);
 
 /* Everything free in slots, and in barns, to the backend; how many objects. */
 size_t cache_drain_slots(struct sheaf_cache *cache);

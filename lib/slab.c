@@ -55,6 +55,7 @@
  *
  * Read slab_take() here and region_place() in slab_place.h first.
  */
+#include "slab_registry.h"
 #include "slab_types.h"
 
 #include "base/annotate.h"
@@ -350,11 +351,26 @@ static void slab_destroy(void *ctx)
 				    : "whose grace-period source has to be stepped first");
 }
 
+static size_t slab_trim(void *ctx)
+{
+	return sheaf_slab_trim(ctx);
+}
+
+/* The object is out, so its region stays; and a region never changes its node. */
+static int slab_node_of(void *ctx, const void *object)
+{
+	const struct region *region = region_find(object);
+
+	return region && region->owner == ctx ? (int)region->node : SHEAF_NODE_ANY;
+}
+
 static const struct sheaf_backend_ops slab_ops = {
 	.name = "slab",
 	.alloc_bulk = slab_alloc_bulk,
 	.free_bulk = slab_free_bulk,
 	.destroy = slab_destroy,
+	.trim = slab_trim,
+	.node_of = slab_node_of,
 };
 
 struct sheaf_backend sheaf_slab_backend(struct sheaf_slab *slab)

@@ -145,6 +145,7 @@ static struct slot *slot_take(struct sheaf_cache *cache)
 	slot->next = cache->slots;
 	/* release: whoever walks the list sees the slot as made; partner slots_stop() */
 	store_release(&cache->slots, slot);
+	cache_fit_barns(cache, ++cache->thread_slots);
 	return slot;
 }
 

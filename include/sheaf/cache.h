@@ -86,7 +86,8 @@ struct sheaf_cache_attr {
 	const char *name;
 	/** Objects per sheaf, 1 to 65536; default by object size. */
 	uint32_t capacity;
-	/** Soft limits of each barn in sheaves; default 32 each, UINT32_MAX for a limit of zero. */
+	/** Soft limits of each barn in sheaves; UINT32_MAX for a limit of zero. Default: 32 each, or
+	 *  four for each slot of its node if that is more; a trim takes back what lies there. */
 	uint32_t barn_full;
 	uint32_t barn_empty;
 	/** Grace-period source for retired objects; must outlive the cache. Default: none, then

@@ -69,7 +69,7 @@ struct trip_pattern {
 	const struct pattern *pattern;
 };
 extern const struct trip_pattern trip_patterns[];
-#define TRIP_PATTERNS 4
+#define TRIP_PATTERNS 5
 
 /* ---- Competitors (peers.c) ---- */
 

@@ -256,6 +256,7 @@ static void trips_write(const struct bench_trips *from, const struct bench_trips
 		(unsigned long long)(to->backend_alloc - from->backend_alloc));
 	fprintf(answers, "stat trips.backend_free %llu\n",
 		(unsigned long long)(to->backend_free - from->backend_free));
+	fprintf(answers, "stat trips.home %llu\n", (unsigned long long)(to->home - from->home));
 	fprintf(answers, "stat trips.held_slots %llu\n", (unsigned long long)to->held_slots);
 	fprintf(answers, "stat trips.held_barns %llu\n", (unsigned long long)to->held_barns);
 	fprintf(answers, "stat trips.in_flight %llu\n", (unsigned long long)to->in_flight);

@@ -50,12 +50,17 @@ struct bench_env {
 };
 
 /* Trips and what is held where; counters since setup. Only our own side has them. */
+/* Index into trip_patterns: a pipe whose ends are on different nodes. */
+#define TRIP_REMOTE 4
+
 struct bench_trips {
 	uint64_t barn_alloc;
 	uint64_t barn_free;
 	uint64_t barn_failed;
 	uint64_t backend_alloc;
 	uint64_t backend_free;
+	/* Visits to barns of other nodes that took objects home. */
+	uint64_t home;
 	uint64_t held_slots;
 	uint64_t held_barns;
 	uint64_t in_flight;

@@ -21,6 +21,8 @@
 
 struct own {
 	unsigned slots;
+	/* Neighbours stand on different nodes. */
+	bool remote;
 	struct sheaf_cache *cache;
 	struct sheaf_slab *slab;
 	struct sheaf_gp_urcu gp;
@@ -37,8 +39,9 @@ static int own_current_node(void *arg)
 /* Threads stand on injected nodes by pairs, because those of a pipe belong together. */
 static void own_enter(void *ctx, unsigned thread)
 {
-	(void)ctx;
-	own_node = (int)(thread / 2 % 64);
+	const struct own *own = ctx;
+
+	own_node = (int)((own->remote ? thread : thread / 2) % 64);
 	rcu_register_thread();
 }
 
@@ -93,6 +96,7 @@ static void *own_setup_with(const struct bench_env *env, unsigned slots)
 	if (!own)
 		return NULL;
 	own->slots = slots;
+	own->remote = env->param[PARAM_PATTERN] == TRIP_REMOTE;
 	err = sheaf_gp_urcu_init(&own->gp, &rcu_flavor, &pace);
 	if (!err)
 		err = own_cache(own, env);
@@ -198,6 +202,7 @@ void own_cache_trips(struct sheaf_cache *cache, struct bench_trips *trips)
 	trips->barn_failed = stats.barn_failed;
 	trips->backend_alloc = stats.backend_alloc_trips;
 	trips->backend_free = stats.backend_free_trips;
+	trips->home = stats.home_trips;
 	trips->held_slots = stats.held_slots;
 	trips->held_barns = stats.held_barns;
 	trips->in_flight = stats.in_flight;

@@ -136,6 +136,7 @@ const struct trip_pattern trip_patterns[TRIP_PATTERNS] = {
 	{"shuffle", &pattern_shuffle},
 	{"larson", &pattern_larson},
 	{"pipe", &pattern_pipe},
+	[TRIP_REMOTE] = {"remote", &pattern_pipe},
 };
 
 #define MILLION UINT64_C(1000000)

@@ -9,7 +9,7 @@
 static void table_trips(const struct result *result)
 {
 	static const char *const names[] = {"barn_alloc", "barn_free", "backend_alloc",
-					    "backend_free"};
+					    "backend_free", "home"};
 	static const char *const levels[] = {"held_slots", "held_barns", "in_flight"};
 	const double *slab, *all;
 	char name[40];

@@ -17,7 +17,7 @@ import sys
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "doc" / "performance.md"
 MARKED = re.compile(r"(<!-- table ([a-z-]+) ?([a-z_]*) -->\n).*?(<!-- end -->)", re.S)
-TRIPS = ("barn_alloc", "barn_free", "backend_alloc", "backend_free")
+TRIPS = ("barn_alloc", "barn_free", "backend_alloc", "backend_free", "home")
 # The rows of the trips table; the run has more.
 TRIPS_THREADS, TRIPS_NODES = (2, 64, 256), (1, 8)
 
@@ -89,7 +89,7 @@ def trips(results):
                          + [f"{counts[key]:.5f}" for key in TRIPS]
                          + [f"{counts[key]:.0f}" for key in ("held_slots", "held_barns")])
     return rows(["pattern", "threads", "nodes", "barn, alloc", "barn, free", "backend, alloc",
-                 "backend, free", "held in slots", "held in barns"], lines)
+                 "backend, free", "home", "held in slots", "held in barns"], lines)
 
 
 # Scenarios without peers have rows where others have columns.
