@@ -7,7 +7,7 @@
 
 #include "slab_types.h"
 
-/* Slab i of a region, which is empty and not dirty, is about to be used. The caller holds
+/* A slab that is empty and not dirty is about to be used. The caller holds
  * the mutex of the node. */
 void node_missed(const struct sheaf_slab *s, struct node *node);
 
