@@ -25,11 +25,18 @@
  * When all cells are taken, a sheaf goes to `chain`: pushed with CAS, emptied only as
  * a whole with an exchange, so that it has no ABA either (a push does not care what
  * the head means). Undo paths and limits above 64 end there. A taker who finds no
- * cell filled empties the chain, keeps one sheaf and moves the rest to the cells.
+ * cell filled empties the chain, puts back all but a few at once, keeps the newest of them and
+ * moves the others to the cells.
+ *
+ * Nothing is counted by a read-modify-write of its own as long as the chain is empty: a take
+ * is one and a put two. What is held is read off `filled`; each cell counts the
+ * sheaves that were put there, which only its owner of the moment does, by plain adding; what
+ * was taken is the difference. The chain, which is visited rarely, has two counts
+ * that only grow: what was pushed, before it is, and what left it, after it has.
  *
  * Invariants, at rest:
  *  I1  bit i of filled == (cells[i].sheaf != NULL)
- *  I2  gives - takes == popcount(filled) + length of chain
+ *  I2  chain_gives - chain_takes == length of chain
  *  I3  chain_objects == sum of the sizes of the sheaves in chain
  *  I4  sheaves of the full side have size > 0, those of the empty side size == 0
  *
@@ -47,24 +54,30 @@
  *  G4  Newest first among the cells when used by one thread: givers fill the lowest vacant
  *      cell, takers empty the highest filled one. The chain comes last.
  *  G5  Lock-free: a loop goes round only when another party has won a cell or a bit.
- *  G6  A trim takes what it takes as any other taker does (G1). Which it takes is a guess by
+ *  G6  The peak is never above what was held at one time. A giver reads chain_gives, then sets
+ *      its bit, which also reads all the others at once, then reads chain_takes. What
+ *      left the chain before the bit was set is in chain_takes: leaving the chain is
+ *      counted before the sheaf is in a cell or in other hands, and a set bit (release)
+ *      carries that to who sees it (acquire). So no sheaf is counted in both places.
+ *  G7  A trim takes what it takes as any other taker does (G1). Which it takes is a guess by
  *      addresses: cells that hold what they held at the last trim, up to the first one that
  *      does not any more. G4 makes it a good one: takers come from above.
- *  G7  A take may return NULL while sheaves are on their way: arriving, or in the hands of
+ *  G8  A take may return NULL while sheaves are on their way: arriving, or in the hands of
  *      a taker who rearranges the chain. Never while the barn is at rest and not empty.
  *
  * fork() copies the barn with whatever others are doing to it; nobody is kept out. In the
  * child, barn_fork_child() makes I1 to I4 hold again, before anything else is done there:
- *  G8  Every sheaf that was in a cell is filled. Who put an arriving one there has done with
+ *  G9  Every sheaf that was in a cell is filled. Who put an arriving one there has done with
  *      it but for the bit. Who was taking a leaving one has not given it to anybody as
  *      long as the cell has it: the store of NULL comes first. So it is in this place only.
- *  G9  Every sheaf in the chain stays there: both its changes are one read-modify-write.
- *  G10 What is neither in a cell nor in the chain was in the hands of a thread that has
+ *  G10 Every sheaf in the chain stays there: both its changes are one read-modify-write.
+ *  G11 What is neither in a cell nor in the chain was in the hands of a thread that has
  *      vanished, and counts as taken: its own sheaf during a put or a take, or what it
  *      was moving from the chain to the cells.
  *
  * Stale reads are harmless: `filled` is only a hint which bit or cell to try;
- * gives - takes is compared with a limit that is soft.
+ * a count that is off by what others are about to put or take is compared with a limit
+ * that is soft.
  */
 #include <sheaf/barn.h>
 
@@ -79,45 +92,81 @@
 static_assert(SHEAF_BARN_CELLS == 64, "one bit of a 64-bit word per cell");
 static_assert(offsetof(struct sheaf_barn_side, cells) == CACHE_LINE,
 	      "the words that every trip writes share one line, cells have their own");
-static_assert(sizeof(struct sheaf_barn_cell) == 16, "four cells per line");
+static_assert(sizeof(struct sheaf_barn_cell) == 32, "two cells per line, none in two lines");
+
+/* Sheaves that a taker fetches from the chain at a time. */
+#define CHAIN_TAKE 8
 
 static uint64_t bit_of(unsigned cell)
 {
 	return UINT64_C(1) << cell;
 }
 
-/* Sheaves held: exact at rest, near enough for a soft limit otherwise. */
-static uint64_t side_count(const struct sheaf_barn_side *side)
+/* One above the highest filled cell: not less than there are, and cheaper than to count. */
+static uint64_t cells_bound(uint64_t filled)
 {
-	uint64_t takes = load_relaxed(&side->takes);
-	int64_t count = (int64_t)(load_relaxed(&side->gives) - takes);
+	return filled ? 64 - (unsigned)__builtin_clzll(filled) : 0;
+}
+
+static uint64_t cells_count(uint64_t filled)
+{
+	return (uint64_t)__builtin_popcountll(filled);
+}
+
+static uint64_t chain_count(const struct sheaf_barn_side *side, uint64_t gives)
+{
+	int64_t count = (int64_t)(gives - load_relaxed(&side->chain_takes));
 
 	return count > 0 ? (uint64_t)count : 0;
 }
 
-static bool side_full(const struct sheaf_barn_side *side)
+/* Sheaves held: exact at rest, near enough for a soft limit otherwise. */
+static uint64_t side_count(const struct sheaf_barn_side *side)
 {
-	return side_count(side) >= load_relaxed(&side->limit);
+	return cells_count(load_relaxed(&side->filled)) +
+	       chain_count(side, load_relaxed(&side->chain_gives));
 }
 
-/* Pushes first .. last, which are linked, onto the chain. */
-static void chain_push(struct sheaf_barn_side *side, struct sheaf *first, struct sheaf *last)
+static bool side_full(const struct sheaf_barn_side *side)
+{
+	uint64_t chained = chain_count(side, load_relaxed(&side->chain_gives));
+	uint64_t filled = load_relaxed(&side->filled);
+	uint32_t limit = load_relaxed(&side->limit);
+
+	return chained + cells_bound(filled) >= limit && chained + cells_count(filled) >= limit;
+}
+
+/* G6: filled as it was at one moment; gives from before it, takes from after it. */
+static void peak_raise(struct sheaf_barn_side *side, uint64_t filled, uint64_t chain_gives)
+{
+	uint64_t chained = chain_count(side, chain_gives);
+
+	if (chained + cells_bound(filled) > load_relaxed(&side->peak))
+		raise_u32(&side->peak, (uint32_t)(chained + cells_count(filled)));
+}
+
+/* Links first .. last, which are linked, to the chain. */
+static void chain_link(struct sheaf_barn_side *side, struct sheaf *first, struct sheaf *last)
 {
 	struct sheaf *head = load_relaxed(&side->chain);
-	const struct sheaf *sheaf;
-	uint64_t objects = 0;
 
-	for (sheaf = first; sheaf != last; sheaf = sheaf->link)
-		objects += sheaf->size;
-	fetch_add_relaxed(&side->chain_objects, objects + last->size);
 	do {
 		last->link = head;
 		/* release: G3, partner the exchange in chain_take() */
 	} while (!cas_weak_release(&side->chain, &head, first));
 }
 
-/* Puts a sheaf into a vacant cell; false if there is none. */
-static bool cell_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
+static void chain_push(struct sheaf_barn_side *side, struct sheaf *sheaf)
+{
+	fetch_add_relaxed(&side->chain_objects, sheaf->size);
+	chain_link(side, sheaf, sheaf);
+}
+
+/*
+ * Puts a sheaf into a vacant cell and returns what is filled then, or 0 if there is no vacant
+ * cell. It counts as given if it was not in the chain before.
+ */
+static uint64_t cell_put(struct sheaf_barn_side *side, struct sheaf *sheaf, bool given)
 {
 	uint64_t vacant = ~load_relaxed(&side->filled);
 
@@ -128,32 +177,37 @@ static bool cell_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
 
 		/* acquire: G2, partner the store of NULL in cell_take() */
 		if (!load_relaxed(&cell->sheaf) && cas_acquire(&cell->sheaf, &none, sheaf)) {
+			uint64_t gives = load_relaxed(&cell->gives);
+
+			store_relaxed(&cell->gives, gives + given);
 			store_relaxed(&cell->objects, sheaf->size);
-			/* release: G3, partner fetch_and_acquire in cell_take() */
-			fetch_or_release(&side->filled, bit_of(i));
-			return true;
+			/* release: G3, partner fetch_and_acquire in cell_take(); and with
+			 * acquire G6, partner itself */
+			return fetch_or_acq_rel(&side->filled, bit_of(i)) | bit_of(i);
 		}
 		fetch_add_relaxed(&side->lost_races, 1);
 		vacant &= ~bit_of(i);
 	}
-	return false;
+	return 0;
 }
 
 static void side_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
 {
-	/* Counted before it can be taken, so that the count is never below what is held. For
-	 * the peak, what this give made it less all takes until now: side_count() of two
-	 * moments could be far above what there ever was. */
-	uint64_t gives = fetch_add_relaxed(&side->gives, 1) + 1;
-	int64_t held = (int64_t)(gives - load_relaxed(&side->takes));
+	uint64_t gives = load_relaxed(&side->chain_gives);
+	uint64_t filled = cell_put(side, sheaf, true);
 
-	if (held > 0)
-		raise_u32(&side->peak, (uint32_t)held);
-	if (!cell_put(side, sheaf))
-		chain_push(side, sheaf, sheaf);
+	if (filled) {
+		peak_raise(side, filled, gives);
+		return;
+	}
+	gives = fetch_add_relaxed(&side->chain_gives, 1) + 1;
+	/* acquire: G6, partner fetch_or_acq_rel in cell_put() */
+	peak_raise(side, load_acquire(&side->filled), gives);
+	chain_push(side, sheaf);
 }
 
-/* Empties the chain: all of it, linked, newest first, is the caller's. */
+/* Empties the chain: all of it, linked, newest first, is the caller's, who counts each sheaf
+ * in chain_takes before he lets it go. */
 static struct sheaf *chain_detach(struct sheaf_barn_side *side)
 {
 	struct sheaf *first, *sheaf;
@@ -161,7 +215,7 @@ static struct sheaf *chain_detach(struct sheaf_barn_side *side)
 
 	if (!load_relaxed(&side->chain))
 		return NULL;
-	/* acquire: G3, partner the CAS in chain_push() */
+	/* acquire: G3, partner the CAS in chain_link() */
 	first = exchange_acquire(&side->chain, NULL);
 	for (sheaf = first; sheaf; sheaf = sheaf->link)
 		objects += sheaf->size;
@@ -169,25 +223,52 @@ static struct sheaf *chain_detach(struct sheaf_barn_side *side)
 	return first;
 }
 
-/* Empties the chain, keeps its newest sheaf and spreads the rest over the cells. */
+/* What a taker leaves of the chain goes back at once. Its end is looked for only if somebody has
+ * pushed meanwhile. */
+static void chain_return(struct sheaf_barn_side *side, struct sheaf *rest)
+{
+	struct sheaf *none = NULL, *last;
+
+	/* release: G3, partner the exchange in chain_take() */
+	if (cas_release(&side->chain, &none, rest))
+		return;
+	for (last = rest; last->link; last = last->link)
+		;
+	chain_link(side, rest, last);
+}
+
+/*
+ * Takes the newest sheaf of the chain, and moves some more to the cells. For that moment nobody else
+ * finds the chain, so it is emptied, cut, and put back before anything else is done.
+ */
 static struct sheaf *chain_take(struct sheaf_barn_side *side)
 {
-	struct sheaf *mine = chain_detach(side), *rest, *last;
+	struct sheaf *mine, *last, *next, *sheaf;
+	uint64_t objects;
+	unsigned taken = 1;
 
+	if (!load_relaxed(&side->chain))
+		return NULL;
+	/* acquire: G3, partner the CAS in chain_link() */
+	mine = exchange_acquire(&side->chain, NULL);
 	if (!mine)
 		return NULL;
-	rest = mine->link;
-	while (rest) {
-		struct sheaf *next = rest->link;
-
-		if (!cell_put(side, rest))
-			break;
-		rest = next;
-	}
-	if (rest) {
-		for (last = rest; last->link; last = last->link)
-			;
-		chain_push(side, rest, last);
+	objects = mine->size;
+	for (last = mine; last->link && taken < CHAIN_TAKE; last = last->link, taken++)
+		objects += last->link->size;
+	next = last->link;
+	last->link = NULL;
+	if (next)
+		chain_return(side, next);
+	fetch_sub_relaxed(&side->chain_objects, objects);
+	fetch_add_relaxed(&side->chain_takes, 1);
+	for (sheaf = mine->link; sheaf; sheaf = next) {
+		next = sheaf->link;
+		fetch_add_relaxed(&side->chain_takes, 1);
+		if (cell_put(side, sheaf, false))
+			continue;
+		fetch_sub_relaxed(&side->chain_takes, 1);
+		chain_push(side, sheaf);
 	}
 	return mine;
 }
@@ -198,11 +279,10 @@ static struct sheaf *cell_take_at(struct sheaf_barn_side *side, unsigned i)
 	struct sheaf_barn_cell *cell = &side->cells[i];
 	struct sheaf *sheaf;
 
-	/* acquire: G3, partner fetch_or_release in cell_put() */
+	/* acquire: G3, partner fetch_or_acq_rel in cell_put() */
 	if (!(fetch_and_acquire(&side->filled, ~bit_of(i)) & bit_of(i)))
 		return NULL;
 	sheaf = load_relaxed(&cell->sheaf);
-	store_relaxed(&cell->objects, 0);
 	/* release: G2, partner the CAS in cell_put() */
 	store_release(&cell->sheaf, NULL);
 	return sheaf;
@@ -229,9 +309,10 @@ static struct sheaf *side_take(struct sheaf_barn_side *side)
 
 	if (!sheaf)
 		sheaf = chain_take(side);
-	fetch_add_relaxed(sheaf ? &side->takes : &side->failed_takes, 1);
 	if (sheaf)
 		sheaf->link = NULL;
+	else
+		fetch_add_relaxed(&side->failed_takes, 1);
 	return sheaf;
 }
 
@@ -320,13 +401,11 @@ static size_t side_drain(struct sheaf_barn_side *side, sheaf_barn_drain_fn *fn, 
 	struct sheaf *sheaf, *next;
 	size_t n = 0;
 
-	for (sheaf = cell_take(side); sheaf; sheaf = cell_take(side), n++) {
-		fetch_add_relaxed(&side->takes, 1);
+	for (sheaf = cell_take(side); sheaf; sheaf = cell_take(side), n++)
 		fn(arg, sheaf);
-	}
 	for (sheaf = chain_detach(side); sheaf; sheaf = next, n++) {
 		next = sheaf->link;
-		fetch_add_relaxed(&side->takes, 1);
+		fetch_add_relaxed(&side->chain_takes, 1);
 		fn(arg, sheaf);
 	}
 	return n;
@@ -339,7 +418,7 @@ size_t sheaf_barn_drain(struct sheaf_barn *barn, sheaf_barn_drain_fn *fn, void *
 	return n + side_drain(&barn->empty, fn, arg);
 }
 
-/* The lowest cells that hold what they held, and the chain if nothing was pushed on it; G6. */
+/* The lowest cells that hold what they held, and the chain if nothing was pushed on it; G7. */
 static bool side_trim(struct sheaf_barn_side *side, const void **cells, const void **chain,
 		      sheaf_barn_drain_fn *fn, void *arg)
 {
@@ -351,7 +430,7 @@ static bool side_trim(struct sheaf_barn_side *side, const void **cells, const vo
 		sheaf = chain_detach(side);
 	for (; sheaf; sheaf = next) {
 		next = sheaf->link;
-		fetch_add_relaxed(&side->takes, 1);
+		fetch_add_relaxed(&side->chain_takes, 1);
 		fn(arg, sheaf);
 	}
 	for (i = 0; i < SHEAF_BARN_CELLS; i++) {
@@ -364,7 +443,6 @@ static bool side_trim(struct sheaf_barn_side *side, const void **cells, const vo
 		sheaf = cell_take_at(side, i);
 		if (!sheaf)
 			break;
-		fetch_add_relaxed(&side->takes, 1);
 		fn(arg, sheaf);
 	}
 	*chain = load_relaxed(&side->chain);
@@ -384,11 +462,23 @@ bool sheaf_barn_trim(struct sheaf_barn *barn, struct sheaf_barn_look *look,
 	return side_trim(&barn->empty, look->cells[1], &look->chain[1], fn, arg) || full;
 }
 
-/* takes only grows: gives counts each put before it is in, takes each take after it is out. */
+/* All that was ever given; each cell counts its own. */
+static uint64_t side_gives(const struct sheaf_barn_side *side)
+{
+	uint64_t gives = load_relaxed(&side->chain_gives);
+	unsigned i;
+
+	for (i = 0; i < SHEAF_BARN_CELLS; i++)
+		gives += load_relaxed(&side->cells[i].gives);
+	return gives;
+}
+
+/* Who put a sheaf into a cell may not have counted it: it shows where more is held than was
+ * ever given. Else it is one take less. */
 static void side_fork_child(struct sheaf_barn_side *side)
 {
 	const struct sheaf *sheaf;
-	uint64_t held = 0, filled = 0, chained = 0;
+	uint64_t held = 0, filled = 0, chain = 0, chained = 0, gives;
 	unsigned i;
 
 	for (i = 0; i < SHEAF_BARN_CELLS; i++) {
@@ -401,11 +491,15 @@ static void side_fork_child(struct sheaf_barn_side *side)
 	}
 	for (sheaf = side->chain; sheaf; sheaf = sheaf->link) {
 		chained += sheaf->size;
-		held++;
+		chain++;
 	}
 	store_relaxed(&side->filled, filled);
 	store_relaxed(&side->chain_objects, chained);
-	store_relaxed(&side->takes, side->gives - held);
+	held += chain;
+	gives = side_gives(side);
+	if (gives < held)
+		store_relaxed(&side->chain_gives, side->chain_gives + held - gives);
+	store_relaxed(&side->chain_takes, side->chain_gives - chain);
 }
 
 void barn_fork_child(struct sheaf_barn *barn)
@@ -416,12 +510,14 @@ void barn_fork_child(struct sheaf_barn *barn)
 
 static void side_stats(const struct sheaf_barn_side *side, struct sheaf_barn_side_stats *stats)
 {
+	uint64_t held = side_count(side), gives = side_gives(side);
+
 	*stats = (struct sheaf_barn_side_stats){
-		.gives = load_relaxed(&side->gives),
-		.takes = load_relaxed(&side->takes),
+		.gives = gives,
+		.takes = gives > held ? gives - held : 0,
 		.failed_takes = load_relaxed(&side->failed_takes),
 		.lost_races = load_relaxed(&side->lost_races),
-		.held = (uint32_t)side_count(side),
+		.held = (uint32_t)held,
 		.peak = load_relaxed(&side->peak),
 		.limit = load_relaxed(&side->limit),
 	};
@@ -429,19 +525,21 @@ static void side_stats(const struct sheaf_barn_side *side, struct sheaf_barn_sid
 
 void sheaf_barn_stats(const struct sheaf_barn *barn, struct sheaf_barn_stats *stats)
 {
+	uint64_t filled = load_relaxed(&barn->full.filled);
 	unsigned i;
 
 	side_stats(&barn->full, &stats->full);
 	side_stats(&barn->empty, &stats->empty);
 	stats->objects = load_relaxed(&barn->full.chain_objects);
 	for (i = 0; i < SHEAF_BARN_CELLS; i++)
-		stats->objects += load_relaxed(&barn->full.cells[i].objects);
+		if (filled & bit_of(i))
+			stats->objects += load_relaxed(&barn->full.cells[i].objects);
 }
 
 static bool side_check(const struct sheaf_barn_side *side, bool full)
 {
 	const struct sheaf *sheaf;
-	uint64_t held = 0, chained = 0;
+	uint64_t chain = 0, chained = 0;
 	unsigned i;
 
 	for (i = 0; i < SHEAF_BARN_CELLS; i++) {
@@ -450,17 +548,17 @@ static bool side_check(const struct sheaf_barn_side *side, bool full)
 			return false;
 		if (!sheaf)
 			continue;
-		if (!sheaf_check(sheaf) || sheaf_empty(sheaf) == full)
+		if (!sheaf_check(sheaf) || sheaf_empty(sheaf) == full ||
+		    side->cells[i].objects != sheaf->size)
 			return false;
-		held++;
 	}
 	for (sheaf = side->chain; sheaf; sheaf = sheaf->link) {
 		if (!sheaf_check(sheaf) || sheaf_empty(sheaf) == full)
 			return false;
 		chained += sheaf->size;
-		held++;
+		chain++;
 	}
-	return side->gives - side->takes == held && side->chain_objects == chained;
+	return side->chain_gives - side->chain_takes == chain && side->chain_objects == chained;
 }
 
 bool sheaf_barn_check(const struct sheaf_barn *barn)

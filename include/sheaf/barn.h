@@ -42,19 +42,20 @@ extern "C" {
 /** Private to the library: one place for one sheaf. */
 struct sheaf_barn_cell {
 	struct sheaf *sheaf;
+	uint64_t gives;
 	uint32_t objects;
-	uint32_t reserved;
+	uint32_t reserved[3];
 };
 
 /** Private to the library: the full or the empty side; explained in lib/barn.c. */
 struct sheaf_barn_side {
 	uint64_t filled;
 	struct sheaf *chain;
-	uint64_t gives;
-	uint64_t takes;
+	uint64_t chain_gives;
+	uint64_t chain_takes;
+	uint64_t chain_objects;
 	uint64_t failed_takes;
 	uint64_t lost_races;
-	uint64_t chain_objects;
 	uint32_t limit;
 	uint32_t peak;
 	struct sheaf_barn_cell cells[SHEAF_BARN_CELLS];

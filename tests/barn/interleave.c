@@ -5,7 +5,8 @@
  * Proves of the barn that in every interleaving of its atomic accesses (of two and three
  * threads, up to a number of preemptions) each sheaf is in one hand or in the barn, and
  * all invariants hold when the threads are done: takes against takes, gives against
- * takes, sheaves that are freed and made anew in between, and the chain. Begins with proofs
+ * takes, sheaves that are freed and made anew in between, and the chain. What is counted is
+ * right as well: gives one by one, and a peak that is never above what there is. Begins with proofs
  * that the scheduler finds what it is for: a lost update, and a dead end.
  */
 #include <sheaf/barn.h>
@@ -23,6 +24,8 @@ static struct sheaf_barn barn;
 /* Where each sheaf is: -1 in the barn, else the hand. By the number in its mark. */
 static int where[SHEAVES];
 static unsigned known;
+/* Gives of both sides, as the barn must have counted them. */
+static uint64_t given;
 static unsigned errors;
 static unsigned depth;
 
@@ -53,9 +56,18 @@ static struct sheaf *give(unsigned me, struct sheaf *sheaf)
 	return sheaf;
 }
 
+static uint64_t gives_counted(void)
+{
+	struct sheaf_barn_stats stats;
+
+	sheaf_barn_stats(&barn, &stats);
+	return stats.full.gives + stats.empty.gives;
+}
+
 /* A take says it has something only when it has; so marks are set back first. */
 static void keep(unsigned me, struct sheaf *sheaf)
 {
+	given++;
 	sheaf_barn_keep(&barn, give(me, sheaf));
 }
 
@@ -67,6 +79,7 @@ static void begin_with(unsigned full, unsigned empty)
 		where[known] = -1;
 		sheaf_barn_keep(&barn, sheaf_make(known, known < full));
 	}
+	given = full + empty;
 }
 
 static void occupy_cells(struct sheaf *sheaf)
@@ -86,12 +99,18 @@ static void drop(void *arg, struct sheaf *sheaf)
 static const char *end(void)
 {
 	bool right = sheaf_barn_check(&barn);
+	bool counted = gives_counted() == given;
+	bool above = barn.full.peak > known || barn.empty.peak > known;
 
 	sheaf_barn_drain(&barn, drop, NULL);
 	if (!right)
 		return "an invariant is broken";
 	if (errors)
 		return "a sheaf in two places";
+	if (!counted)
+		return "a give was not counted";
+	if (above)
+		return "a peak that never was";
 	for (unsigned i = 0; i < known; i++)
 		if (where[i] != -2)
 			return "a sheaf is lost";
@@ -116,6 +135,7 @@ static void begin_chained(void)
 		where[known] = -1;
 		sheaf_barn_keep(&barn, sheaf_make(known, false));
 	}
+	given = known;
 }
 
 static void begin_one(void)
@@ -142,6 +162,8 @@ static void begin_chain(void)
 	}
 	for (unsigned i = 0; i < SHEAF_BARN_CELLS; i++)
 		free(filler[i] = sheaf_barn_take_empty(&barn));
+	given = gives_counted();
+	barn.full.peak = barn.empty.peak = 0;
 }
 
 static void run_take_and_keep(unsigned me)
@@ -164,6 +186,7 @@ static void run_trades(unsigned me)
 		give(me, sheaf);
 		other = sheaf_empty(sheaf) ? sheaf_barn_trade_empty(&barn, sheaf)
 					   : sheaf_barn_trade_full(&barn, sheaf);
+		given += other != NULL;
 		if (other)
 			sheaf = got(me, other);
 		else

@@ -6,7 +6,7 @@
  * that a plain model says (newest first within the 64 cells of a side, then the
  * chain), refuses what the limits and sides say, counts what it did, and keeps all
  * invariants of sheaf_barn_check() after every step. Sheaves have any capacity,
- * 0 included, and the full side holds partial ones.
+ * 0 included, and the full side holds partial ones. A trim hands over what lay still.
  */
 #include <sheaf/barn.h>
 
@@ -17,6 +17,8 @@
 
 #define SHEAVES 200
 #define CAPACITY_MOST 4
+/* As in lib/barn.c. */
+#define CHAIN_TAKE 8
 
 /* One side: the cells as a stack, and what came when they were all taken, newest first. */
 struct model_side {
@@ -70,7 +72,7 @@ static struct sheaf *model_take(struct model_side *side)
 	if (side->in_cells)
 		return side->cells[--side->in_cells];
 	sheaf = side->chain[0];
-	while (used < side->in_chain && side->in_cells < SHEAF_BARN_CELLS)
+	while (used < side->in_chain && used < CHAIN_TAKE && side->in_cells < SHEAF_BARN_CELLS)
 		side->cells[side->in_cells++] = side->chain[used++];
 	side->in_chain -= used;
 	for (unsigned i = 0; i < side->in_chain; i++)
@@ -339,6 +341,116 @@ START_TEST(limits_are_soft_for_undo_paths)
 }
 END_TEST
 
+/* As takes of several threads leave it: the limit is a matter of number, not of place. */
+START_TEST(limits_count_across_holes)
+{
+	struct sheaf_barn_stats stats;
+	unsigned i;
+
+	for (i = 0; i < 3; i++) {
+		sheaf_push(hand[1], (void *)1);
+		step_keep(hand[1]);
+	}
+	compare();
+	hand_add(barn.full.cells[0].sheaf);
+	barn.full.cells[0].sheaf = NULL;
+	barn.full.filled &= ~UINT64_C(1);
+	ck_assert(sheaf_barn_check(&barn));
+	for (i = 0; i < 3; i++)
+		full.cells[i] = i < 2 ? full.cells[i + 1] : NULL;
+	full.in_cells--;
+	full.takes++;
+	set_limits(3, 3);
+	compare();
+	sheaf_barn_stats(&barn, &stats);
+	ck_assert(stats.full.held == 2 && stats.full.peak == 3);
+}
+END_TEST
+
+static unsigned trimmed[SHEAVES];
+static unsigned n_trimmed;
+
+static void note_trimmed(void *arg, struct sheaf *sheaf)
+{
+	struct model_side *side = arg;
+	unsigned i;
+
+	for (i = 0; i < SHEAVES && hand[i] != sheaf; i++)
+		;
+	ck_assert_uint_lt(i, SHEAVES);
+	ck_assert_uint_lt(n_trimmed, SHEAVES);
+	trimmed[n_trimmed++] = i;
+	side->takes++;
+}
+
+/* Sheaves 0 .. n - 1 lie in the barn from the bottom up, all with an object. */
+static void fill_for_trim(unsigned n)
+{
+	sheaf_barn_set_limits(&barn, SHEAVES, SHEAVES);
+	for (unsigned i = 0; i < n; i++) {
+		sheaf_push(hand[i], (void *)1);
+		ck_assert_int_eq(sheaf_barn_give_full(&barn, hand[i]), 0);
+	}
+}
+
+START_TEST(trim_hands_over_what_lay_still)
+{
+	struct sheaf_barn_look look = {0};
+	struct model_side count = {0};
+
+	n_trimmed = 0;
+	/* Those with room for an object come first. */
+	for (unsigned i = 0, j = 0; i < SHEAVES; i++)
+		if (hand[i]->capacity) {
+			struct sheaf *swap = hand[i];
+
+			hand[i] = hand[j];
+			hand[j++] = swap;
+		}
+	fill_for_trim(20);
+	ck_assert(sheaf_barn_trim(&barn, &look, note_trimmed, &count));
+	ck_assert_uint_eq(n_trimmed, 0);
+	/* Five are needed, two of them come back, in other places. */
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_ptr_eq(sheaf_barn_take_full(&barn), hand[19 - i]);
+	ck_assert_int_eq(sheaf_barn_give_full(&barn, hand[18]), 0);
+	ck_assert_int_eq(sheaf_barn_give_full(&barn, hand[17]), 0);
+	ck_assert(sheaf_barn_trim(&barn, &look, note_trimmed, &count));
+	ck_assert_uint_eq(n_trimmed, 15);
+	for (unsigned i = 0; i < 15; i++)
+		ck_assert_uint_eq(trimmed[i], i);
+	ck_assert(sheaf_barn_check(&barn));
+	/* What lies above the gap goes next time, and then there is nothing. */
+	ck_assert(!sheaf_barn_trim(&barn, &look, note_trimmed, &count));
+	ck_assert_uint_eq(n_trimmed, 17);
+	ck_assert(!sheaf_barn_trim(&barn, &look, note_trimmed, &count));
+	ck_assert_int_eq(sheaf_barn_fini(&barn), 0);
+}
+END_TEST
+
+/* The chain as a whole, if nothing was pushed on it. */
+START_TEST(trim_empties_a_chain_that_lay_still)
+{
+	struct sheaf_barn_look look = {0};
+	struct model_side count = {0};
+	unsigned given;
+
+	sheaf_barn_set_limits(&barn, SHEAVES, SHEAVES);
+	n_trimmed = 0;
+	for (given = 0; given < SHEAF_BARN_CELLS + 10; given++)
+		ck_assert_int_eq(sheaf_barn_give_empty(&barn, hand[given]), 0);
+	ck_assert(sheaf_barn_trim(&barn, &look, note_trimmed, &count));
+	ck_assert_int_eq(sheaf_barn_give_empty(&barn, hand[given]), 0);
+	/* Cells did lie still. */
+	ck_assert(sheaf_barn_trim(&barn, &look, note_trimmed, &count));
+	ck_assert_uint_eq(n_trimmed, SHEAF_BARN_CELLS);
+	ck_assert(sheaf_barn_check(&barn));
+	ck_assert(!sheaf_barn_trim(&barn, &look, note_trimmed, &count));
+	ck_assert_uint_eq(n_trimmed, SHEAF_BARN_CELLS + 11);
+	ck_assert_int_eq(sheaf_barn_fini(&barn), 0);
+}
+END_TEST
+
 START_TEST(check_sees_damage)
 {
 	struct sheaf *sheaf = hand[1];
@@ -355,9 +467,12 @@ START_TEST(check_sees_damage)
 	barn.full.filled = 3;
 	ck_assert(!sheaf_barn_check(&barn));
 	barn.full.filled = 1;
-	barn.full.gives++;
+	barn.full.chain_gives++;
 	ck_assert(!sheaf_barn_check(&barn));
-	barn.full.gives--;
+	barn.full.chain_gives--;
+	barn.full.cells[0].objects++;
+	ck_assert(!sheaf_barn_check(&barn));
+	barn.full.cells[0].objects--;
 	barn.full.chain_objects = 1;
 	ck_assert(!sheaf_barn_check(&barn));
 	barn.full.chain_objects = 0;
@@ -385,6 +500,9 @@ int main(void)
 	tcase_add_loop_test(tc, every_operation_as_the_model, 0, 2);
 	tcase_add_test(tc, newest_first_then_the_chain);
 	tcase_add_test(tc, limits_are_soft_for_undo_paths);
+	tcase_add_test(tc, limits_count_across_holes);
+	tcase_add_test(tc, trim_hands_over_what_lay_still);
+	tcase_add_test(tc, trim_empties_a_chain_that_lay_still);
 	tcase_add_test(tc, check_sees_damage);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);

@@ -357,6 +357,8 @@ START_TEST(nothing_lost_nothing_doubled)
 	ck_assert(sheaf_barn_check(&barn));
 	sheaf_barn_stats(&barn, &stats);
 	ck_assert_uint_eq(stats.full.held + stats.empty.held, variant->sheaves);
+	ck_assert_uint_le(stats.full.peak, variant->sheaves);
+	ck_assert_uint_le(stats.empty.peak, variant->sheaves);
 	ck_assert_uint_eq(sheaf_barn_drain(&barn, count_one, &tally), variant->sheaves);
 	ck_assert_uint_eq(tally.sheaves, variant->sheaves);
 	ck_assert_uint_eq(tally.errors, 0);

@@ -295,8 +295,8 @@ START_TEST(barn_state_by_state)
 	barn.full.cells[63].objects = 0;
 	barn.empty.filled &= ~UINT64_C(0x6);
 	/* Counted, but not put. */
-	barn.full.gives += 2;
-	barn.empty.gives++;
+	barn.full.chain_gives += 2;
+	barn.empty.chain_gives++;
 	/* Counted on their way to the chain, but not there. */
 	barn.full.chain_objects += 5;
 	ck_assert(!sheaf_barn_check(&barn));
@@ -308,6 +308,15 @@ START_TEST(barn_state_by_state)
 	ck_assert_uint_eq(count_seen(), n_sheaves);
 	sheaf_barn_stats(&barn, &stats);
 	ck_assert_uint_eq(stats.objects, 0);
+	ck_assert_int_eq(sheaf_barn_fini(&barn), 0);
+	/* The first one ever: in its cell, but not yet counted. */
+	sheaf_barn_init(&barn, 0, 8, 8);
+	barn.full.cells[0].sheaf = sheaves[1];
+	barn_fork_child(&barn);
+	ck_assert(sheaf_barn_check(&barn));
+	sheaf_barn_stats(&barn, &stats);
+	ck_assert(stats.full.gives == 1 && stats.full.takes == 0 && stats.full.held == 1);
+	ck_assert_ptr_nonnull(sheaf_barn_take_full(&barn));
 	ck_assert_int_eq(sheaf_barn_fini(&barn), 0);
 	free_sheaves();
 }
