@@ -43,14 +43,20 @@ def check(result):
         for name in ("barn_alloc", "barn_free", "backend_alloc", "backend_free"):
             expect(result, name, trips[name], 0)
         return
-    expect(result, "barn_alloc", trips["barn_alloc"], by_sheaf)
     expect(result, "barn_free", trips["barn_free"], by_sheaf)
-    # What comes from the backend is there to stay.
-    expect(result, "backend_alloc", trips["backend_alloc"], first)
-    expect(result, "backend_free", trips["backend_free"], 0)
-    # Remote objects are collected, and go home by the sheaf.
-    expect(result, "home", trips["home"],
-           by_sheaf if pattern == "remote" and nodes > 1 else 0)
+    if pattern == "remote" and nodes > 1:
+        # Remote objects are collected, and go home by the sheaf; a few of those are not full. All
+        # threads of one node may free for another one whose barn is full then.
+        expect(result, "home", trips["home"], by_sheaf)
+        expect(result, "barn_alloc", trips["barn_alloc"], 1.02 * by_sheaf)
+        expect(result, "backend_alloc", trips["backend_alloc"], first + by_sheaf / 20)
+        expect(result, "backend_free", trips["backend_free"], by_sheaf / 20)
+    else:
+        # What comes from the backend is there to stay.
+        expect(result, "home", trips["home"], 0)
+        expect(result, "barn_alloc", trips["barn_alloc"], by_sheaf)
+        expect(result, "backend_alloc", trips["backend_alloc"], first)
+        expect(result, "backend_free", trips["backend_free"], 0)
     # Limits are soft: each thread may overshoot by one sheaf.
     expect(result, "objects in barns", trips["held_barns"],
            (nodes * max(32, 4 * (threads / nodes + 1)) + threads) * trips["capacity"])
