@@ -5,7 +5,7 @@
  * Proves of the barn that in every interleaving of its atomic accesses (of two and three
  * threads, up to a number of preemptions) each sheaf is in one hand or in the barn, and
  * all invariants hold when the threads are done: takes against takes, gives against
- * takes, sheaves that are freed and made anew in between, and the chain. What is counted is
+ * takes, sheaves that are freed and made anew in between, a trim, and the chain. What is counted is
  * right as well: gives one by one, and a peak that is never above what there is. Begins with proofs
  * that the scheduler finds what it is for: a lost update, and a dead end.
  */
@@ -166,6 +166,22 @@ static void begin_chain(void)
 	barn.full.peak = barn.empty.peak = 0;
 }
 
+static struct sheaf_barn_look look;
+
+static void begin_trim(void)
+{
+	begin_with(2, 2);
+	look = (struct sheaf_barn_look){0};
+	sheaf_barn_trim(&barn, &look, drop, NULL);
+}
+
+static void begin_trim_chain(void)
+{
+	begin_chain();
+	look = (struct sheaf_barn_look){0};
+	sheaf_barn_trim(&barn, &look, drop, NULL);
+}
+
 static void run_take_and_keep(unsigned me)
 {
 	for (unsigned i = 0; i < depth; i++) {
@@ -194,6 +210,29 @@ static void run_trades(unsigned me)
 	}
 	if (sheaf)
 		keep(me, sheaf);
+}
+
+/* What the trimming one of the threads got; it gives it back afterwards. */
+static struct sheaf *trimmed[SHEAVES];
+static unsigned n_trimmed;
+
+static void note_trimmed(void *arg, struct sheaf *sheaf)
+{
+	trimmed[n_trimmed++] = got(*(unsigned *)arg, sheaf);
+}
+
+static void run_trim(unsigned me)
+{
+	if (me) {
+		run_take_and_keep(me);
+		return;
+	}
+	for (unsigned i = 0; i < depth; i++) {
+		n_trimmed = 0;
+		sheaf_barn_trim(&barn, &look, note_trimmed, &me);
+		while (n_trimmed)
+			keep(me, trimmed[--n_trimmed]);
+	}
 }
 
 /* The memory of a taken sheaf is gone when the next one is given, perhaps at its address. */
@@ -230,6 +269,9 @@ static const struct interleaving {
 	{"chain", 2, 2, 2, begin_chain, run_fresh, end},
 	{"chain only", 2, 2, 2, begin_chained, run_fresh, end_chained},
 	{"chain only: three threads", 3, 1, 2, begin_chained, run_fresh, end_chained},
+	{"trim", 2, 2, 2, begin_trim, run_trim, end},
+	{"trim: three threads", 3, 1, 2, begin_trim, run_trim, end},
+	{"trim: chain", 2, 2, 2, begin_trim_chain, run_trim, end},
 	{"chain: three threads", 3, 1, 2, begin_chain, run_fresh, end},
 };
 

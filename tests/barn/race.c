@@ -21,6 +21,7 @@
 
 #define HAND_MOST 60
 #define OBJECTS_MOST 600
+#define SHEAVES_MOST 200
 #define THREADS_MOST 4
 #define BARN UINT32_C(0)
 
@@ -95,6 +96,9 @@ struct worker {
 	/* Ebb and flow: takes more than it gives, or the other way round. */
 	bool flow;
 	struct sheaf *hand[HAND_MOST + 2];
+	/* Handed over by a trim beyond what a hand holds. */
+	struct sheaf *extra[SHEAVES_MOST];
+	unsigned n_extra;
 };
 
 static struct sheaf_barn barn;
@@ -231,13 +235,40 @@ static void work_once(struct worker *w)
 		replace_one(w);
 }
 
+/* What a trim hands over goes to this hand, or back if there is no room in it. */
+static void trim_one(void *arg, struct sheaf *sheaf)
+{
+	struct worker *w = arg;
+
+	if (w->in_hand < variant->hand) {
+		hand_get(w, sheaf);
+		return;
+	}
+	w->errors += pass_on(sheaf, BARN, w->me);
+	w->errors += pass_on(sheaf, w->me, BARN);
+	w->extra[w->n_extra++] = sheaf;
+}
+
+static void trim(struct worker *w)
+{
+	static struct sheaf_barn_look look;
+
+	w->n_extra = 0;
+	sheaf_barn_trim(&barn, &look, trim_one, w);
+	while (w->n_extra)
+		sheaf_barn_keep(&barn, w->extra[--w->n_extra]);
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
 
 	interrupted = w;
-	for (unsigned i = w->rounds; i; i--)
+	for (unsigned i = w->rounds; i; i--) {
 		work_once(w);
+		if (w == workers && i % 16 == 0)
+			trim(w);
+	}
 	interrupted = NULL;
 	while (w->in_hand) {
 		struct sheaf *sheaf = w->hand[--w->in_hand];
