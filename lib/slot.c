@@ -105,17 +105,18 @@ static enum slot_did inside_do(struct slot_sheaves *held, enum slot_op op, struc
 	case SLOT_PUSH_RCU:
 		return slot_push(held->rcu, io->objects[0]) ? SLOT_DID : SLOT_UNMET;
 	case SLOT_SWAP:
-		held->main = *spare;
+		/* A look from outside may be going on: slots_look_idle(). */
+		store_relaxed(&held->main, *spare);
 		return SLOT_DID;
 	case SLOT_SWAP_FILLED:
 		if (sheaf_empty(*spare))
 			return SLOT_UNMET;
-		held->main = *spare;
+		store_relaxed(&held->main, *spare);
 		return SLOT_DID;
 	case SLOT_SWAP_ROOMY:
 		if (sheaf_full(*spare))
 			return SLOT_UNMET;
-		held->main = *spare;
+		store_relaxed(&held->main, *spare);
 		return SLOT_DID;
 	case SLOT_INSTALL:
 		return install(spare, io);
