@@ -22,7 +22,7 @@
 /* ---- Scenarios (scenarios.c) ---- */
 
 /* What a competitor must be able to do. */
-enum scenario_class { CLASS_OBJECT, CLASS_RETIRE, CLASS_POINTS, CLASS_RANGES };
+enum scenario_class { CLASS_OBJECT, CLASS_RETIRE, CLASS_POINTS, CLASS_RANGES, CLASS_POOL };
 
 struct pattern;
 
@@ -78,7 +78,7 @@ struct competitor {
 	/* Of peer_*.c; NULL: of the module. */
 	const struct bench_peer *peer;
 	/* What it takes part in. */
-	bool objects, retires, trees;
+	bool objects, retires, trees, pools;
 	const char *only;
 	unsigned threads_most;
 	/* Keeps objects per thread: no other thread can free them. */

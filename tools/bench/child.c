@@ -214,9 +214,13 @@ static bool rig_setup(struct rig *rig, const struct scenario *scenario,
 		rig->tree = peer->points;
 	else if (scenario->class == CLASS_RANGES)
 		rig->tree = peer->ranges;
+	else if (scenario->class == CLASS_POOL)
+		rig->pool = peer->pool;
 	else
 		rig->object = peer->object;
-	rig->ctx = rig->tree ? rig->tree->setup(&rig->env) : rig->object->setup(&rig->env);
+	rig->ctx = rig->tree   ? rig->tree->setup(&rig->env)
+		   : rig->pool ? rig->pool->setup(&rig->env)
+			       : rig->object->setup(&rig->env);
 	if (!rig->ctx)
 		return false;
 	if (rig->pattern->prepare && !rig->pattern->prepare(rig))
@@ -347,11 +351,15 @@ int child_main(int argc, char **argv)
 	fprintf(answers, "stat peak_kib %llu\n", (unsigned long long)resident_peak_kib());
 	if (tree_bytes_entry > 0)
 		fprintf(answers, "stat bytes_entry %.1f\n", tree_bytes_entry);
+	if (rig.pattern->tell)
+		rig.pattern->tell(&rig, answers);
 	threads_end(&rig, threads);
 	if (rig.pattern->finish)
 		rig.pattern->finish(&rig);
 	if (rig.tree)
 		rig.tree->teardown(rig.ctx);
+	else if (rig.pool)
+		rig.pool->teardown(rig.ctx);
 	else
 		rig.object->teardown(rig.ctx);
 	free(rig.workers);

@@ -15,4 +15,4 @@ static void version(char *text, size_t bytes)
 extern "C" const bench_peer bench_peer;
 extern "C" const struct bench_peer bench_peer = {nullptr, &map_points<std::map<uint64_t, void *>>::ops,
 						 &map_ranges<std::map<uint64_t, map_range>>::ops,
-						 version};
+						 version, nullptr};

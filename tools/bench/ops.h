@@ -37,6 +37,7 @@ enum bench_param {
 	PARAM_PATTERN, /* of trips: index into trip_patterns */
 	PARAM_SPACING, /* microseconds between grace periods; 0: the controller's */
 	PARAM_LIMIT,   /* soft limit of what is in flight, MiB; 0: the default */
+	PARAM_STEPS,   /* of private work between two trades, about 2 ns each */
 	BENCH_PARAMS
 };
 
@@ -130,12 +131,29 @@ struct tree_ops {
 	void (*trips)(void *ctx, struct bench_trips *trips);
 };
 
+/*
+ * Pools of full and empty sheaves, safe for any number of threads. A trade gives the caller's
+ * sheaf for one of the other kind, or returns NULL and leaves it. give and take: at the
+ * start and at the end, with no other thread in the pool.
+ */
+struct sheaf;
+
+struct pool_ops {
+	void *(*setup)(const struct bench_env *env);
+	void (*teardown)(void *ctx);
+	void (*give)(void *ctx, struct sheaf *sheaf);
+	struct sheaf *(*take)(void *ctx, bool full);
+	struct sheaf *(*trade_empty)(void *ctx, struct sheaf *empty);
+	struct sheaf *(*trade_full)(void *ctx, struct sheaf *full);
+};
+
 struct bench_peer {
 	const struct object_ops *object;
 	const struct tree_ops *points;
 	const struct tree_ops *ranges;
 	/* Version of the library, for the machine line; into text of the caller. */
 	void (*version)(char *text, size_t bytes);
+	const struct pool_ops *pool;
 };
 
 #ifdef __cplusplus

@@ -33,6 +33,7 @@ struct rig {
 	struct bench_env env;
 	const struct object_ops *object;
 	const struct tree_ops *tree;
+	const struct pool_ops *pool;
 	void *ctx;
 	const struct pattern *pattern;
 	struct worker *workers;
@@ -57,12 +58,14 @@ struct pattern {
 	void (*end)(struct rig *rig);
 	void (*leave)(struct worker *worker);
 	void (*finish)(struct rig *rig);
+	/* "stat NAME VALUE" lines of its own, after the last round. */
+	void (*tell)(const struct rig *rig, FILE *answers);
 	/* One round is one pass over the keys, however long it takes. */
 	bool pass;
 };
 
 extern const struct pattern pattern_pair, pattern_shuffle, pattern_larson, pattern_pipe,
-	pattern_crowd, pattern_bulk, pattern_prefill, pattern_retire, pattern_trips;
+	pattern_crowd, pattern_bulk, pattern_prefill, pattern_retire, pattern_trips, pattern_barn;
 extern const struct pattern pattern_refill, pattern_scatter, pattern_scatter_bulk;
 extern const struct pattern pattern_tree_load, pattern_tree_scan, pattern_tree_fill,
 	pattern_tree_erase, pattern_tree_mixed, pattern_tree_vma;

@@ -284,6 +284,7 @@ const struct bench_peer peer_sheaf = {
 	.object = &own_objects,
 	.points = &tree_sheaf,
 	.ranges = &tree_sheaf,
+	.pool = &pool_barn,
 	.version = own_version,
 };
 

@@ -277,4 +277,5 @@ static void list_version(char *text, size_t bytes)
 	snprintf(text, bytes, "%s", CK_VERSION);
 }
 
-const struct bench_peer peer_ck_stack = {.object = &list_ops, .version = list_version};
+const struct bench_peer peer_ck_stack = {
+	.object = &list_ops, .pool = &pool_ck_stack, .version = list_version};

@@ -24,7 +24,7 @@
 #endif
 
 static const struct competitor competitors[] = {
-	{.name = "libsheaf", .peer = &peer_sheaf, .objects = true, .retires = true, .trees = true},
+	{.name = "libsheaf", .peer = &peer_sheaf, .objects = true, .retires = true, .trees = true, .pools = true},
 	{.name = "libsheaf-bulk", .peer = &peer_sheaf_bulk, .objects = true, .only = "prefill"},
 	{.name = "libsheaf-thread", .peer = &peer_sheaf_thread, .objects = true, .only = "crowd"},
 	{.name = "limit", .peer = &peer_limit, .objects = true, .private_objects = true},
@@ -35,7 +35,7 @@ static const struct competitor competitors[] = {
 	 .peer = &peer_malloc,
 	 .objects = true,
 	 .preload = "libtcmalloc_minimal.so.4"},
-	{.name = "ck_stack", .peer = &peer_ck_stack, .objects = true},
+	{.name = "ck_stack", .peer = &peer_ck_stack, .objects = true, .pools = true},
 	{.name = "rte_mempool", .module = "bench-dpdk.so", .objects = true, .threads_most = 120},
 	{.name = "call_rcu+glibc", .peer = &peer_call_rcu, .retires = true},
 	{.name = "call_rcu+jemalloc",
@@ -62,6 +62,9 @@ static const struct competitor competitors[] = {
 	{.name = "JudyL", .module = "bench-judy.so", .trees = true},
 	{.name = "cds_lfht", .peer = &peer_lfht, .trees = true, .unordered = true},
 	{.name = "rbtree", .peer = &peer_rbtree, .trees = true},
+	{.name = "ck_ring", .peer = &peer_ck_ring, .pools = true},
+	{.name = "ck_spinlock", .peer = &peer_ck_spinlock, .pools = true},
+	{.name = "mutex", .peer = &peer_mutex, .pools = true},
 };
 
 const struct competitor *competitor_nth(size_t i)
@@ -84,6 +87,8 @@ bool competitor_fits(const struct competitor *competitor, const struct config *c
 		return competitor->objects && !(scenario->crosses && competitor->private_objects);
 	case CLASS_RETIRE:
 		return competitor->retires;
+	case CLASS_POOL:
+		return competitor->pools;
 	case CLASS_POINTS:
 		return competitor->trees &&
 		       !(competitor->unordered && strcmp(scenario->name, "tree-scan") == 0);

@@ -115,6 +115,7 @@ static unsigned colour_of(const struct result *result)
 	for (i = 0; (other = competitor_nth(i)) && other != mine; i++)
 		colour += !other->only && (class == CLASS_OBJECT   ? other->objects
 					   : class == CLASS_RETIRE ? other->retires
+					   : class == CLASS_POOL   ? other->pools
 								   : other->trees);
 	return colour % 10;
 }

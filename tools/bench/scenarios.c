@@ -94,6 +94,11 @@ static const struct scenario scenarios[] = {
 	 .op = "lookup, map or unmap",
 	 .class = CLASS_RANGES,
 	 .pattern = &pattern_tree_vma},
+	{.name = "barn",
+	 .what = "an empty sheaf for a full one, then that for an empty one",
+	 .op = "trade",
+	 .class = CLASS_POOL,
+	 .pattern = &pattern_barn},
 	{.name = "pace",
 	 .what = "retire with grace periods and limits of all kinds; our own side only",
 	 .op = "object retired",
@@ -127,6 +132,7 @@ enum {
 	ERASE,
 	MIXED,
 	VMA,
+	BARN,
 	PACE,
 	TRIPS
 };
@@ -215,6 +221,16 @@ static const struct row {
 	{VMA, true, {P(RANGES) = 100000, P(THREADS) = 1}},
 	{VMA, false, {P(RANGES) = 1000, P(THREADS) = 2}},
 	{VMA, false, {P(RANGES) = 100000, P(THREADS) = 2}},
+	{BARN, true, {P(THREADS) = 1, P(STEPS) = 0}},
+	{BARN, true, {P(THREADS) = 2, P(STEPS) = 0}},
+	{BARN, false, {P(THREADS) = 4, P(STEPS) = 0}},
+	{BARN, false, {P(THREADS) = 16, P(STEPS) = 0}},
+	{BARN, false, {P(THREADS) = 64, P(STEPS) = 0}},
+	{BARN, false, {P(THREADS) = 1, P(STEPS) = 100}},
+	{BARN, false, {P(THREADS) = 2, P(STEPS) = 100}},
+	{BARN, false, {P(THREADS) = 4, P(STEPS) = 100}},
+	{BARN, false, {P(THREADS) = 16, P(STEPS) = 100}},
+	{BARN, false, {P(THREADS) = 64, P(STEPS) = 100}},
 	{PACE, false, {PACED(25, NO_LIMIT, 0)}},
 	{PACE, false, {PACED(50, NO_LIMIT, 0)}},
 	{PACE, false, {PACED(100, NO_LIMIT, 0)}},
@@ -263,6 +279,7 @@ static const unsigned sets[] = {
 	[ERASE] = 1u << PARAM_KEYS | 1u << PARAM_ORDER,
 	[MIXED] = 1u << PARAM_KEYS | 1u << PARAM_ORDER | 1u << PARAM_READERS,
 	[VMA] = 1u << PARAM_RANGES | 1u << PARAM_THREADS,
+	[BARN] = 1u << PARAM_THREADS | 1u << PARAM_STEPS,
 	[PACE] = 1u << PARAM_SIZE | 1u << PARAM_SPACING | 1u << PARAM_LIMIT | 1u << PARAM_READERS,
 	[TRIPS] = 1u << PARAM_PATTERN | 1u << PARAM_THREADS | 1u << PARAM_NODES | 1u << PARAM_SIZE |
 		  1u << PARAM_BATCH | 1u << PARAM_LIVE,
@@ -336,6 +353,7 @@ const char *param_name(enum bench_param param)
 	static const char *const names[BENCH_PARAMS] = {
 		"size", "batch", "live",   "threads", "nodes",   "readers", "bound",
 		"used", "keys",  "ranges", "order",   "pattern", "spacing", "limit",
+		"steps",
 	};
 
 	return names[param];

@@ -220,10 +220,11 @@ static int list_print(const struct presence *presence)
 	printf("competitors:\n");
 	for (i = 0; (competitor = competitor_nth(i)); i++)
 		if (presence[i].there)
-			printf("  %-21s %s%s%s%s%s\n", competitor->name,
+			printf("  %-21s %s%s%s%s%s%s\n", competitor->name,
 			       competitor->objects ? "objects " : "",
 			       competitor->retires ? "retire " : "",
-			       competitor->trees ? "trees " : "", *presence[i].text ? "- " : "",
+			       competitor->trees ? "trees " : "",
+			       competitor->pools ? "pools " : "", *presence[i].text ? "- " : "",
 			       presence[i].text);
 	fflush(stdout);
 	return 0;

@@ -53,6 +53,9 @@ void table_config(const struct config *config, const struct results *results)
 	for (result = results->first; result; result = result->next) {
 		const double *bytes = result_metric(result, "bytes_entry");
 		const double *side = result_metric(result, "side_ns_op");
+		const double *tail = result_metric(result, "tail_us");
+		const double *longest = result_metric(result, "longest_us");
+		const double *failed = result_metric(result, "failed");
 
 		if (result->config != config)
 			continue;
@@ -67,6 +70,9 @@ void table_config(const struct config *config, const struct results *results)
 			printf("  %.1f bytes/entry", *bytes);
 		if (side)
 			printf("  beside: %.1f ns", *side);
+		if (tail && longest && failed)
+			printf("  99.9 %% within %.1f us, longest %.0f us, %.0f failed",
+			       *tail, *longest, *failed);
 		printf("\n");
 	}
 	for (result = results->first; result; result = result->next)
