@@ -88,7 +88,7 @@ bool test_tsan(void)
 
 bool test_slow(void)
 {
-	if (test_asan() || test_tsan())
+	if (test_asan() || test_tsan() || getenv("SHEAF_SLOW"))
 		return true;
 #ifdef TEST_VALGRIND
 	return RUNNING_ON_VALGRIND;

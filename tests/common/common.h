@@ -23,7 +23,8 @@ uint64_t test_below(uint64_t *state, uint64_t n);
 /* Should tests run for minutes rather than seconds? SHEAF_FULL is set. */
 bool test_full(void);
 
-/* Is this a build or a run in which each step costs ten times or more? */
+/* Is this a build or a run in which each step costs ten times or more? SHEAF_SLOW is set
+ * where it cannot be seen from inside, on an emulated machine. */
 bool test_slow(void);
 
 /* Does AddressSanitizer, or ThreadSanitizer, watch this build? */
