@@ -4,6 +4,7 @@
 #include "arena.h"
 
 #include "base/atomic.h"
+#include "cache_state.h"
 #include "common.h"
 
 #include <stdlib.h>
@@ -195,5 +196,15 @@ struct sheaf_cache_stats cache_stats(struct sheaf_cache *cache)
 	struct sheaf_cache_stats stats;
 
 	sheaf_cache_stats(cache, &stats);
+	return stats;
+}
+
+struct sheaf_cache_stats cache_stats_at_rest(struct sheaf_cache *cache)
+{
+	struct sheaf_cache_stats stats;
+
+	cache_ripe_end(cache);
+	stats = cache_stats(cache);
+	cache_ripe_again(cache);
 	return stats;
 }

@@ -75,6 +75,9 @@ void arena_cache_end(struct arena *arena, struct sheaf_cache *cache);
 /* Counters of a cache, as a value. */
 struct sheaf_cache_stats cache_stats(struct sheaf_cache *cache);
 
+/* The same with the tasks of the source held back: else what one has in hand is in no list. */
+struct sheaf_cache_stats cache_stats_at_rest(struct sheaf_cache *cache);
+
 /* Objects that are out. */
 uint64_t arena_out(struct arena *arena);
 

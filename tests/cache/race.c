@@ -240,7 +240,7 @@ START_TEST(no_object_in_two_hands)
 	}
 	ck_assert_msg(errors + remote.errors + arena.errors == 0, "%s: %u errors", variant->name,
 		      errors + remote.errors + arena.errors);
-	s = cache_stats(cache);
+	s = cache_stats_at_rest(cache);
 	/* As many slots as there were threads at one time. */
 	ck_assert(s.cpu_slots || s.slots <= variant->threads + 1);
 	ck_assert_uint_eq(s.held_lent + s.abandoned, 0);
