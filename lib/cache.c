@@ -182,6 +182,7 @@ static int choose_backend(struct sheaf_backend *backend, const struct sheaf_cach
 		.object_size = a->object_size < 8 ? 8 : a->object_size,
 		.object_align = a->object_align,
 		.nodes = a->nodes,
+		.name = a->name,
 	};
 	struct sheaf_slab *slab;
 	int err;

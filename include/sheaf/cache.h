@@ -404,12 +404,14 @@ void sheaf_cache_free_rcu_nowait(struct sheaf_cache *cache, void *object);
  *	the capacity of the cache the sheaf is an oversize one
  * @param flags SHEAF_STRICT: exactly @p n can be allocated from it, one more is reported
  *	with the call site (the sheaf may hold more: no pointers are moved for this);
- *	SHEAF_NOWAIT: only what the layers hold
+ *	SHEAF_NOWAIT: only what the layers hold; SHEAF_LOCAL: all objects in it are memory
+ *	of the node that the caller is on, not together with SHEAF_NOWAIT
  *
  * Context: any thread, not in a signal handler. Blocks only in the backend.
  * Ordering: acquires as sheaf_cache_alloc(). Progress: as sheaf_cache_alloc_bulk().
  * Return: the sheaf, borrowed until sheaf_cache_return(); NULL if there is no memory
- *	(nothing is lent then) or @p n is above 2^20.
+ *	(nothing is lent then), or none on the node with SHEAF_LOCAL, which also is so where
+ *	there are several nodes and the backend does not know them; or @p n is above 2^20.
  */
 struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigned flags);
 
