@@ -251,6 +251,9 @@ static bool cache_parts(struct sheaf_cache *cache, const struct sheaf_cache_attr
 		return false;
 	if (cache->cpus.n)
 		cache_fit_barns(cache, cache->cpus.n);
+	/* Cheaper than to ask the system each time. */
+	if (cache->cpus.n && cache->nodes > 1 && cache->spread == 1 && !a->current_node)
+		cache->cpu_nodes = topology_cpu_nodes();
 	cache->free_way = cache->cpus.n ? FREE_TO_CPU : FREE_TO_THREAD;
 	cache->capacity =
 		a->capacity ? a->capacity : default_capacity(a->object_size, cache->cpus.n);

@@ -94,6 +94,8 @@ struct sheaf_cache {
 	struct sheaf_backend backend;
 	int (*current_node)(void *arg);
 	void *node_arg;
+	/* The node of each CPU, where that is all it takes; else NULL, and current_node() tells. */
+	const uint16_t *cpu_nodes;
 	sheaf_cache_overuse_fn *overuse;
 	void *overuse_arg;
 	sheaf_cache_ctor_fn *ctor;
@@ -184,6 +186,12 @@ static inline struct cache_node *cache_node(struct sheaf_cache *cache)
 {
 	if (cache->nodes == 1)
 		return &cache->node[0];
+	if (cache->cpu_nodes) {
+		uint32_t cpu = load_relaxed(&rseq_self()->cpu_id);
+
+		if (likely(cpu < cache->cpus.n && cache->cpu_nodes[cpu] < cache->nodes))
+			return &cache->node[cache->cpu_nodes[cpu]];
+	}
 	return &cache->node[(unsigned)cache->current_node(cache->node_arg) % cache->nodes];
 }
 

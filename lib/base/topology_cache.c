@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * Last-level caches. Each CPU's directory says which CPUs share its caches; the lowest of them names
+ * Nodes of CPUs, and last-level caches. Each CPU's directory says which CPUs share its caches; the lowest of them names
  * the cache. A table tells the place of each CPU: its node times the most caches of a node, plus
  * the number of its cache among those of the node.
  */
@@ -16,11 +16,11 @@
 #include <stdio.h>
 
 /* CPUs with higher numbers are taken for CPU 0. */
-#define CPUS 1024
+#define CPUS TOPOLOGY_CPUS_MAX
 #define INDEXES 8
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static uint16_t place[CPUS];
+static uint16_t place[CPUS], numa[CPUS];
 static unsigned most = 1;
 
 static bool read_number(const char *path, unsigned *number)
@@ -55,6 +55,7 @@ static unsigned cache_of(unsigned cpu)
 	return best > 2 ? name : 0;
 }
 
+/* TOPOLOGY_UNKNOWN for a CPU that is not there yet. */
 static unsigned node_of(unsigned cpu)
 {
 	unsigned node;
@@ -77,7 +78,7 @@ static unsigned node_of(unsigned cpu)
 		fclose(file);
 		return node;
 	}
-	return 0;
+	return TOPOLOGY_UNKNOWN;
 }
 
 static void read_caches(void)
@@ -89,6 +90,9 @@ static void read_caches(void)
 
 	for (cpu = 0; cpu < cpus; cpu++) {
 		node = node_of(cpu);
+		numa[cpu] = (uint16_t)node;
+		if (node == TOPOLOGY_UNKNOWN)
+			node = 0;
 		name = cache_of(cpu);
 		for (i = 0; i < seen[node] && names[node][i] != name; i++)
 			;
@@ -111,6 +115,14 @@ unsigned topology_node_caches(void)
 {
 	pthread_once(&once, read_caches);
 	return most;
+}
+
+const uint16_t *topology_cpu_nodes(void)
+{
+	if (topology_cpus() > CPUS)
+		return NULL;
+	pthread_once(&once, read_caches);
+	return numa;
 }
 
 int topology_current_cache(void *unused)
