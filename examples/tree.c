@@ -50,7 +50,8 @@ static int move(struct sheaf_tree *map, uint64_t address, uint64_t size, uint64_
 int main(void)
 {
 	struct sheaf_gp_urcu source;
-	struct sheaf_tree_attr attr = {.size = sizeof(attr), .gp = &source.gp};
+	struct sheaf_tree_attr attr = {
+		.size = sizeof(attr), .gp = &source.gp, .flags = SHEAF_TREE_GAPS};
 	struct sheaf_tree *map;
 	uint64_t to = 0;
 	int err;

@@ -7,6 +7,12 @@
 #include <errno.h>
 #include <inttypes.h>
 
+static void dump_gap(const struct tree_inner *inner, const char *word, uint32_t i, FILE *out)
+{
+	if (inner->gaps)
+		fprintf(out, "%s%" PRIu64, word, inner->gaps->gap[i]);
+}
+
 /* Recursion is as deep as the tree is high. */
 static void dump_text(const struct tree_step *step, unsigned depth, FILE *out)
 {
@@ -21,13 +27,17 @@ static void dump_text(const struct tree_step *step, unsigned depth, FILE *out)
 		struct tree_step below;
 
 		if (!node->level) {
+			const uint32_t slot = tree_order_at(tree_list(leaf), i);
+
 			fprintf(out, "%*s%" PRIu64 "..%" PRIu64 " %p\n", (int)(2 * depth + 2), "",
-				leaf->first[i], leaf->last[i], leaf->entry[i]);
+				tree_first(leaf, slot), tree_last(leaf, slot),
+				*tree_entry_at(leaf, slot));
 			continue;
 		}
 		tree_step_down(&below, step, i);
-		fprintf(out, "%*s[%u] gap %" PRIu64 "\n", (int)(2 * depth + 2), "", i,
-			inner->gap[i]);
+		fprintf(out, "%*s[%u]", (int)(2 * depth + 2), "", i);
+		dump_gap(inner, " gap ", i, out);
+		fprintf(out, "\n");
 		dump_text(&below, depth + 2, out);
 	}
 }
@@ -44,14 +54,18 @@ static unsigned dump_graph(const struct tree_step *step, unsigned *named, FILE *
 	fprintf(out, "\tn%u [label=\"", name);
 	for (i = 0; i < node->count; i++) {
 		fprintf(out, "%s<s%u> ", i ? "|" : "", i);
-		if (!node->level)
-			fprintf(out, "%" PRIu64 "..%" PRIu64 "\\n%p", leaf->first[i], leaf->last[i],
-				leaf->entry[i]);
-		else if (i + 1 < node->count)
-			fprintf(out, "to %" PRIu64 "\\ngap %" PRIu64, inner->pivot[i],
-				inner->gap[i]);
+		if (!node->level) {
+			const uint32_t slot = tree_order_at(tree_list(leaf), i);
+
+			fprintf(out, "%" PRIu64 "..%" PRIu64 "\\n%p", tree_first(leaf, slot),
+				tree_last(leaf, slot), *tree_entry_at(leaf, slot));
+			continue;
+		}
+		if (i + 1u < node->count)
+			fprintf(out, "to %" PRIu64, inner->pivot[i]);
 		else
-			fprintf(out, "rest\\ngap %" PRIu64, inner->gap[i]);
+			fprintf(out, "rest");
+		dump_gap(inner, "\\ngap ", i, out);
 	}
 	fprintf(out, "\"];\n");
 	for (i = 0; node->level && i < node->count; i++) {

@@ -15,25 +15,40 @@ static void add(struct tree_items *items, uint64_t first, uint64_t last, uint64_
 	items->item[items->n++] = (struct tree_item){first, last, gap, what};
 }
 
-/* All ranges of a leaf, or the children from .. to - 1 of an inner node. */
-static void add_from(struct tree_items *items, const struct tree_step *step, uint32_t from,
-		     uint32_t to)
+/* All ranges of a leaf. */
+static void add_ranges(struct tree_items *items, const struct tree_leaf *leaf)
 {
+	const uint64_t list = tree_list(leaf);
 	uint32_t i;
 
-	if (!step->node->level) {
-		const struct tree_leaf *leaf = tree_leaf(step->node);
+	for (i = 0; i < leaf->head.count; i++) {
+		const uint32_t slot = tree_order_at(list, i);
 
-		for (i = from; i < to; i++)
-			add(items, leaf->first[i], leaf->last[i], 0, leaf->entry[i]);
-	} else {
-		const struct tree_inner *inner = tree_inner(step->node);
-		const uint32_t end = inner->head.count - 1;
-
-		for (i = from; i < to; i++)
-			add(items, 0, i < end ? inner->pivot[i] : step->hi, inner->gap[i],
-			    inner->child[i]);
+		add(items, tree_first(leaf, slot), tree_last(leaf, slot), 0,
+		    *tree_entry_at(leaf, slot));
 	}
+}
+
+/* The children from .. to - 1 of an inner node. */
+static void add_children(struct tree_items *items, const struct tree_step *step, uint32_t from,
+			 uint32_t to)
+{
+	const struct tree_inner *inner = tree_inner(step->node);
+	const uint32_t end = inner->head.count - 1u;
+	uint32_t i;
+
+	for (i = from; i < to; i++)
+		add(items, 0, i < end ? inner->pivot[i] : step->hi,
+		    inner->gaps ? inner->gaps->gap[i] : 0, inner->child[i]);
+}
+
+/* All that a node holds. */
+static void add_all(struct tree_items *items, const struct tree_step *step)
+{
+	if (step->node->level)
+		add_children(items, step, 0, step->node->count);
+	else
+		add_ranges(items, tree_leaf(step->node));
 }
 
 /* A range that reaches into first .. last from below is cut on the left side, one that
@@ -43,18 +58,22 @@ void tree_gather_ranges(struct tree_write *w, uint64_t first, uint64_t last, voi
 	const struct tree_leaf *left = tree_leaf(w->left.step[0].node);
 	const struct tree_leaf *right = tree_leaf(w->right.step[0].node);
 	struct tree_items *pool = &w->pool;
-	uint32_t i;
+	uint64_t list = left ? tree_list(left) : TREE_ORDER_EMPTY;
+	uint32_t slot;
 
 	pool->n = 0;
-	for (i = 0; left && i < left->head.count && left->first[i] < first; i++)
-		add(pool, left->first[i], left->last[i] < first ? left->last[i] : first - 1, 0,
-		    left->entry[i]);
+	for (; (slot = list & 15) != TREE_NONE && tree_first(left, slot) < first; list >>= 4)
+		add(pool, tree_first(left, slot),
+		    tree_last(left, slot) < first ? tree_last(left, slot) : first - 1, 0,
+		    *tree_entry_at(left, slot));
 	if (entry)
 		add(pool, first, last, 0, entry);
-	for (i = 0; right && i < right->head.count; i++)
-		if (right->last[i] > last)
-			add(pool, right->first[i] > last ? right->first[i] : last + 1,
-			    right->last[i], 0, right->entry[i]);
+	list = right ? tree_list(right) : TREE_ORDER_EMPTY;
+	for (; (slot = list & 15) != TREE_NONE; list >>= 4)
+		if (tree_last(right, slot) > last)
+			add(pool,
+			    tree_first(right, slot) > last ? tree_first(right, slot) : last + 1,
+			    tree_last(right, slot), 0, *tree_entry_at(right, slot));
 }
 
 void tree_gather_children(struct tree_write *w, uint32_t level, const struct tree_items *made)
@@ -65,11 +84,11 @@ void tree_gather_children(struct tree_write *w, uint32_t level, const struct tre
 
 	pool->n = 0;
 	if (left->node)
-		add_from(pool, left, 0, left->slot);
+		add_children(pool, left, 0, left->slot);
 	memcpy(&pool->item[pool->n], made->item, made->n * sizeof(made->item[0]));
 	pool->n += made->n;
 	if (right->node)
-		add_from(pool, right, right->slot + 1, right->node->count);
+		add_children(pool, right, right->slot + 1, right->node->count);
 }
 
 /*
@@ -84,11 +103,12 @@ void tree_borrow(struct tree_write *w, uint32_t level)
 	struct tree_step *up = right + 1;
 
 	if (up->slot + 1 == up->node->count && left[1].slot) {
-		struct tree_items front = {.n = 0};
+		struct tree_items front;
 
 		left[1].slot--;
 		tree_step_down(left, &left[1], left[1].slot);
-		add_from(&front, left, 0, left->node->count);
+		front.n = 0;
+		add_all(&front, left);
 		memmove(&w->pool.item[front.n], w->pool.item, w->pool.n * sizeof(w->pool.item[0]));
 		memcpy(w->pool.item, front.item, front.n * sizeof(front.item[0]));
 		w->pool.n += front.n;
@@ -102,85 +122,140 @@ void tree_borrow(struct tree_write *w, uint32_t level)
 	up->slot++;
 	for (; up > right; up--)
 		tree_step_down(up - 1, up, up->slot);
-	add_from(&w->pool, right, 0, right->node->count);
+	add_all(&w->pool, right);
 	tree_bury(w, right->node);
 }
 
-static struct tree_node *take(struct tree_write *w)
+static void *take(struct tree_write *w)
 {
 	struct sheaf_cache *nodes = w->tree->nodes;
-	struct tree_node *node =
+	void *object =
 		w->sheaf ? sheaf_cache_alloc_from(nodes, w->sheaf) : sheaf_cache_alloc(nodes, 0);
 
-	if (node)
-		w->fresh[w->n_fresh++] = node;
-	return node;
+	if (object)
+		w->fresh[w->n_fresh++] = object;
+	return object;
 }
 
-static void fill_leaf(struct tree_leaf *leaf, const struct tree_item *item, uint32_t n)
+static void fill_gaps(struct tree_gaps *gaps, const struct tree_item *item, uint32_t n)
 {
 	uint32_t i;
 
-	leaf->head = (struct tree_node){.level = 0, .count = n};
-	for (i = 0; i < n; i++) {
-		leaf->last[i] = item[i].last;
-		leaf->first[i] = item[i].first;
-		leaf->entry[i] = item[i].what;
-	}
-	for (; i < TREE_FANOUT; i++) {
-		leaf->last[i] = UINT64_MAX;
-		leaf->first[i] = UINT64_MAX;
-		leaf->entry[i] = NULL;
-	}
+	for (i = 0; i < TREE_FANOUT; i++)
+		gaps->gap[i] = i < n ? item[i].gap : 0;
 }
 
-static void fill_inner(struct tree_inner *inner, uint32_t level, const struct tree_item *item,
-		       uint32_t n)
+static struct tree_node *make_inner(struct tree_write *w, uint32_t level,
+				    const struct tree_item *item, uint32_t n)
+{
+	struct tree_inner *inner = take(w);
+	uint32_t i;
+
+	if (!inner)
+		return NULL;
+	inner->gaps = NULL;
+	if (w->tree->gaps) {
+		inner->gaps = take(w);
+		if (!inner->gaps)
+			return NULL;
+		fill_gaps(inner->gaps, item, n);
+	}
+	inner->head = (struct tree_node){.level = (uint8_t)level, .count = (uint16_t)n};
+	for (i = 0; i < n; i++)
+		inner->child[i] = item[i].what;
+	for (; i < TREE_FANOUT; i++)
+		inner->child[i] = NULL;
+	for (i = 0; i + 1 < n; i++)
+		inner->pivot[i] = item[i].last;
+	for (; i < TREE_PIVOTS; i++)
+		inner->pivot[i] = UINT64_MAX;
+	return &inner->head;
+}
+
+static struct tree_node *make_leaf(struct tree_write *w, const struct tree_item *item, uint32_t n)
+{
+	struct tree_leaf *leaf = take(w);
+
+	if (!leaf)
+		return NULL;
+	tree_leaf_fill(leaf, item, n);
+	w->entries_made += n;
+	return &leaf->head;
+}
+
+/* Items that one node of the pool's kind holds. */
+static uint32_t capacity(const struct tree_items *pool, uint32_t level)
 {
 	uint32_t i;
 
-	inner->head = (struct tree_node){.level = level, .count = n};
-	for (i = 0; i < TREE_FANOUT - 1; i++)
-		inner->pivot[i] = i + 1 < n ? item[i].last : UINT64_MAX;
-	for (i = 0; i < TREE_FANOUT; i++) {
-		inner->child[i] = i < n ? item[i].what : NULL;
-		inner->gap[i] = i < n ? item[i].gap : 0;
-	}
+	if (level)
+		return TREE_FANOUT;
+	for (i = 0; i < pool->n; i++)
+		if (pool->item[i].first != pool->item[i].last)
+			return TREE_RANGES;
+	return TREE_POINTS;
+}
+
+/*
+ * Behind the last range of all and with the last leaf full: that leaf stays what it is, and
+ * a new one is made beside it. In ascending order this is every TREE_POINTS'th write.
+ */
+static bool append(struct tree_write *w, struct tree_items *made)
+{
+	const struct tree_step *step = &w->left.step[0];
+	struct tree_leaf *leaf = tree_leaf(step->node);
+	const struct tree_item *item = &w->pool.item[w->pool.n - 1];
+	struct tree_node *node = make_leaf(w, item, 1);
+	uint64_t end;
+
+	if (!node)
+		return false;
+	end = tree_leaf_end(leaf);
+	add(made, 0, end, w->tree->gaps ? tree_node_gap(&leaf->head, step->lo, end) : 0, leaf);
+	add(made, 0, UINT64_MAX, w->tree->gaps ? tree_node_gap(node, end + 1, UINT64_MAX) : 0,
+	    node);
+	w->level_made[0]++;
+	w->nodes_made++;
+	return true;
 }
 
 /*
  * Even shares, so that each node is legal and has room; but at the edge all nodes except
- * the last are full, because keys in ascending order always arrive there. A pool that
- * fits in one node just so, after borrowing, makes two: else the next write would
- * divide it again.
+ * the last are full, because keys in ascending order always arrive there. One leaf that
+ * would be left with next to no room, and a pool that fits in one inner node just so
+ * after borrowing, make two: else the next write would divide it again.
  */
 bool tree_divide(struct tree_write *w, uint32_t level, bool borrowed, struct tree_items *made)
 {
 	const bool edge = tree_step_edge(&w->right.step[level]);
 	const uint32_t n = w->pool.n;
-	uint32_t nodes = (n + TREE_FANOUT - 1) / TREE_FANOUT;
+	const uint32_t room = capacity(&w->pool, level);
+	const uint32_t spare = level ? (borrowed ? 1 : 0) : room / 5;
+	const uint32_t least = level ? TREE_LEAST : TREE_SPARSE;
+	uint32_t nodes = (n + room - 1) / room;
 	uint64_t lo = w->left.step[level].lo;
 	uint32_t from, share;
 
-	if (borrowed && n == TREE_FANOUT && n >= 2 * TREE_LEAST)
-		nodes = 2;
 	made->n = 0;
+	if (!level && w->appended)
+		return append(w, made);
+	if (nodes == 1 && !edge && n > room - spare && n >= 2 * least)
+		nodes = 2;
 	for (from = 0; from < n; from += share, nodes--) {
 		const struct tree_item *item = &w->pool.item[from];
-		struct tree_node *node = take(w);
+		struct tree_node *node;
 		uint64_t last;
 
-		if (!node)
-			return false;
-		share = edge ? TREE_FANOUT : (n - from + nodes - 1) / nodes;
+		share = edge ? room : (n - from + nodes - 1) / nodes;
 		if (share > n - from)
 			share = n - from;
-		if (level)
-			fill_inner((struct tree_inner *)node, level, item, share);
-		else
-			fill_leaf((struct tree_leaf *)node, item, share);
+		node = level ? make_inner(w, level, item, share) : make_leaf(w, item, share);
+		if (!node)
+			return false;
+		w->level_made[level]++;
+		w->nodes_made++;
 		last = edge && from + share == n ? UINT64_MAX : item[share - 1].last;
-		add(made, 0, last, tree_node_gap(node, lo, last), node);
+		add(made, 0, last, w->tree->gaps ? tree_node_gap(node, lo, last) : 0, node);
 		lo = last + 1;
 	}
 	return true;

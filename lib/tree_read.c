@@ -3,8 +3,8 @@
 
 /*
  * What readers do: loads and cursors. They follow pointers that the writer may replace
- * at any moment, each loaded once, and read nothing else that changes. See the essay
- * in tree.c, guarantees 1 to 5.
+ * at any moment, each loaded once, and of a leaf they load the live word once. See the
+ * essay in tree.c, guarantees 1 to 5.
  */
 #include "tree_node.h"
 
@@ -29,34 +29,41 @@ static const struct tree_node *tree_child(const struct tree_node *node, uint32_t
 	return load_acquire(&tree_inner(node)->child[slot]);
 }
 
-/* Partner: the writer's replace_entry(). */
-static void *tree_entry(const struct tree_leaf *leaf, uint32_t i)
+/* Partner: the writer's publish(). The slots it names are complete. */
+static uint32_t tree_live(const struct tree_leaf *leaf)
 {
-	return load_acquire(&leaf->entry[i]);
+	return load_acquire(&leaf->head.live);
+}
+
+/* Partner: the writer's replacing an entry in tree_leaf_store(). */
+static void *tree_entry(const struct tree_leaf *leaf, uint32_t slot)
+{
+	return load_acquire(tree_entry_at(leaf, slot));
 }
 
 void *sheaf_tree_load_rcu(const struct sheaf_tree *tree, uint64_t key)
 {
 	const struct tree_node *node = tree_root(tree);
 	const struct tree_leaf *leaf;
-	uint32_t i;
+	uint32_t found;
 
-	if (!node)
+	if (unlikely(!node))
 		return NULL;
-	while (node->level)
+	while (node->level) {
 		node = tree_child(node, tree_slot(tree_inner(node), key));
+		tree_prefetch(node);
+	}
 	leaf = tree_leaf(node);
-	i = tree_place(leaf, key);
-	/* A padded range may pass the test for UINT64_MAX; its entry is NULL. */
-	if (key < leaf->first[i] || key > leaf->last[i])
-		return NULL;
-	return tree_entry(leaf, i);
+	found = tree_leaf_find(leaf, tree_live(leaf), key, key);
+	return found ? tree_entry(leaf, (uint32_t)__builtin_ctz(found)) : NULL;
 }
 
 void *sheaf_tree_load(const struct sheaf_tree *tree, uint64_t key)
 {
 	void *entry;
 
+	if (!tree->readers)
+		return sheaf_tree_load_rcu(tree, key);
 	sheaf_gp_read_lock(tree->gp);
 	entry = sheaf_tree_load_rcu(tree, key);
 	sheaf_gp_read_unlock(tree->gp);
@@ -83,67 +90,136 @@ static void *stand_nowhere(struct sheaf_tree_cursor *cursor, uint32_t state)
 	return NULL;
 }
 
-static void *stand_on(struct sheaf_tree_cursor *cursor, const struct tree_leaf *leaf, uint32_t i)
+static inline void *stand_on(struct sheaf_tree_cursor *cursor, const struct tree_leaf *leaf,
+			     uint32_t place)
 {
-	cursor->first = leaf->first[i];
-	cursor->last = leaf->last[i];
-	cursor->entry = tree_entry(leaf, i);
-	cursor->leaf = leaf;
-	cursor->index = i;
-	cursor->state = ON_RANGE;
+	const uint32_t slot = tree_order_at(cursor->order, place);
+
+	cursor->first = tree_first(leaf, slot);
+	cursor->last = tree_last(leaf, slot);
+	cursor->entry = tree_entry(leaf, slot);
+	cursor->place = place;
 	return cursor->entry;
 }
 
-/* The lowest range that reaches up to @p key or beyond. If it is not in the leaf whose
- * span holds the key, then nowhere: a pivot is a stored key. */
-static void *seek_up(struct sheaf_tree_cursor *cursor, uint64_t key)
+/* Come to a leaf: what is in it now is what the cursor sees of it. */
+static const struct tree_leaf *enter(struct sheaf_tree_cursor *cursor, const struct tree_node *node)
+{
+	const struct tree_leaf *leaf = tree_leaf(node);
+	const uint32_t live = tree_live(leaf);
+
+	cursor->leaf = leaf;
+	cursor->order = tree_order_live(load_relaxed(&leaf->order), live);
+	cursor->state = ON_RANGE;
+	return leaf;
+}
+
+/* Stand on the lowest range that reaches up to @p key or beyond, or not at all. */
+static bool stand_up(struct sheaf_tree_cursor *cursor, const struct tree_leaf *leaf, uint64_t key)
+{
+	uint32_t place = 0, slot;
+
+	while ((slot = tree_order_at(cursor->order, place)) != TREE_NONE &&
+	       tree_last(leaf, slot) < key)
+		place++;
+	return slot != TREE_NONE && (stand_on(cursor, leaf, place), true);
+}
+
+/* Stand on the highest range that reaches down to @p key or beyond, or not at all. */
+static bool stand_down(struct sheaf_tree_cursor *cursor, const struct tree_leaf *leaf, uint64_t key)
+{
+	uint32_t place = 0, slot;
+
+	while ((slot = tree_order_at(cursor->order, place)) != TREE_NONE &&
+	       tree_first(leaf, slot) <= key)
+		place++;
+	return place && (stand_on(cursor, leaf, place - 1), true);
+}
+
+/* From a node down its first or its last children. */
+static const struct tree_node *descend_side(struct sheaf_tree_cursor *cursor,
+					    const struct tree_node *node, bool last)
+{
+	while (node->level) {
+		cursor->above = node;
+		cursor->slot = last ? node->count - 1u : 0;
+		node = tree_child(node, cursor->slot);
+	}
+	return node;
+}
+
+/*
+ * The leaf whose span holds a key, and the last place on the way where there was a way to
+ * the right (left) of it.
+ */
+static const struct tree_node *descend(struct sheaf_tree_cursor *cursor, uint64_t key, bool down,
+				       const struct tree_node **fork, uint32_t *fork_slot)
 {
 	const struct tree_node *node = tree_root(cursor->tree);
-	const struct tree_leaf *leaf;
-	uint32_t i;
+	uint32_t slot;
 
-	if (!node)
-		return stand_nowhere(cursor, PAST_END);
-	while (node->level)
-		node = tree_child(node, tree_slot(tree_inner(node), key));
-	leaf = tree_leaf(node);
-	for (i = 0; i < node->count && leaf->last[i] < key; i++)
-		;
-	if (i == node->count)
-		return stand_nowhere(cursor, PAST_END);
-	return stand_on(cursor, leaf, i);
+	*fork = NULL;
+	cursor->above = NULL;
+	while (node && node->level) {
+		slot = tree_slot(tree_inner(node), key);
+		if (down ? slot != 0 : slot + 1u < node->count) {
+			*fork = node;
+			*fork_slot = down ? slot - 1 : slot + 1;
+		}
+		cursor->above = node;
+		cursor->slot = slot;
+		node = tree_child(node, slot);
+	}
+	return node;
+}
+
+/*
+ * The lowest range that reaches up to @p key or beyond. It is in the leaf whose span holds
+ * the key, or in the next one, if the pivot between them is about to be lowered. If it is
+ * not there either, the writer has changed the tree meanwhile, and it is looked for again.
+ */
+static void *seek_up(struct sheaf_tree_cursor *cursor, uint64_t key)
+{
+	const struct tree_node *node, *fork;
+	uint32_t slot = 0;
+
+	for (;;) {
+		node = descend(cursor, key, false, &fork, &slot);
+		if (!node)
+			return stand_nowhere(cursor, PAST_END);
+		if (stand_up(cursor, enter(cursor, node), key))
+			return cursor->entry;
+		if (!fork)
+			return stand_nowhere(cursor, PAST_END);
+		cursor->above = fork;
+		cursor->slot = slot;
+		node = descend_side(cursor, tree_child(fork, slot), false);
+		if (stand_up(cursor, enter(cursor, node), key))
+			return cursor->entry;
+	}
 }
 
 /* The highest range that reaches down to @p key or beyond: in the leaf whose span holds
  * the key, or else the last one left of the path. */
 static void *seek_down(struct sheaf_tree_cursor *cursor, uint64_t key)
 {
-	const struct tree_node *node = tree_root(cursor->tree);
-	const struct tree_node *fork = NULL;
-	const struct tree_leaf *leaf;
-	uint32_t i, slot, fork_slot = 0;
+	const struct tree_node *node, *fork;
+	uint32_t slot = 0;
 
-	if (!node)
-		return stand_nowhere(cursor, BEFORE_START);
-	while (node->level) {
-		slot = tree_slot(tree_inner(node), key);
-		if (slot) {
-			fork = node;
-			fork_slot = slot - 1;
-		}
-		node = tree_child(node, slot);
+	for (;;) {
+		node = descend(cursor, key, true, &fork, &slot);
+		if (!node)
+			return stand_nowhere(cursor, BEFORE_START);
+		if (stand_down(cursor, enter(cursor, node), key))
+			return cursor->entry;
+		if (!fork)
+			return stand_nowhere(cursor, BEFORE_START);
+		cursor->above = fork;
+		cursor->slot = slot;
+		node = descend_side(cursor, tree_child(fork, slot), true);
+		if (stand_down(cursor, enter(cursor, node), key))
+			return cursor->entry;
 	}
-	leaf = tree_leaf(node);
-	for (i = node->count; i && leaf->first[i - 1] > key; i--)
-		;
-	if (i)
-		return stand_on(cursor, leaf, i - 1);
-	if (!fork)
-		return stand_nowhere(cursor, BEFORE_START);
-	node = tree_child(fork, fork_slot);
-	while (node->level)
-		node = tree_child(node, node->count - 1);
-	return stand_on(cursor, tree_leaf(node), node->count - 1);
 }
 
 void *sheaf_tree_find_rcu(struct sheaf_tree_cursor *cursor, uint64_t key)
@@ -151,52 +227,78 @@ void *sheaf_tree_find_rcu(struct sheaf_tree_cursor *cursor, uint64_t key)
 	return seek_up(cursor, key);
 }
 
-/* Within a leaf, published once and for all, the next index; else from the root by key.
- * What has been stored meanwhile over keys already passed is cut off. */
-void *sheaf_tree_next_rcu(struct sheaf_tree_cursor *cursor)
+/* Past the last range of a leaf: the next leaf under the same parent, as that was when the
+ * cursor came by it; else from the root by key. */
+static void *next_leaf(struct sheaf_tree_cursor *cursor)
 {
-	const struct tree_leaf *leaf = cursor->leaf;
+	const struct tree_node *above = cursor->above;
 	const uint64_t passed = cursor->last;
 
-	switch (cursor->state) {
-	case ON_RANGE:
-		if (cursor->index + 1 < leaf->head.count)
-			return stand_on(cursor, leaf, cursor->index + 1);
-		break;
-	case PAUSED:
-		break;
-	case PAST_END:
-		return NULL;
-	default:
-		return seek_up(cursor, 0);
-	}
 	if (passed == UINT64_MAX)
 		return stand_nowhere(cursor, PAST_END);
+	while (above && cursor->slot + 1 < above->count) {
+		cursor->slot++;
+		if (cursor->slot + 2 < above->count)
+			tree_prefetch(tree_child(above, cursor->slot + 2));
+		if (!stand_up(cursor, enter(cursor, tree_child(above, cursor->slot)), passed + 1))
+			continue;
+		if (cursor->first <= passed)
+			cursor->first = passed + 1;
+		return cursor->entry;
+	}
 	if (seek_up(cursor, passed + 1) && cursor->first <= passed)
 		cursor->first = passed + 1;
 	return cursor->entry;
 }
 
-void *sheaf_tree_prev_rcu(struct sheaf_tree_cursor *cursor)
+static void *prev_leaf(struct sheaf_tree_cursor *cursor)
 {
-	const struct tree_leaf *leaf = cursor->leaf;
+	const struct tree_node *above = cursor->above;
 	const uint64_t passed = cursor->first;
 
-	switch (cursor->state) {
-	case ON_RANGE:
-		if (cursor->index)
-			return stand_on(cursor, leaf, cursor->index - 1);
-		break;
-	case PAUSED:
-		break;
-	case BEFORE_START:
-		return NULL;
-	default:
-		return seek_down(cursor, UINT64_MAX);
-	}
 	if (!passed)
 		return stand_nowhere(cursor, BEFORE_START);
+	while (above && cursor->slot) {
+		cursor->slot--;
+		if (cursor->slot > 1)
+			tree_prefetch(tree_child(above, cursor->slot - 2));
+		if (!stand_down(cursor, enter(cursor, tree_child(above, cursor->slot)), passed - 1))
+			continue;
+		if (cursor->last >= passed)
+			cursor->last = passed - 1;
+		return cursor->entry;
+	}
 	if (seek_down(cursor, passed - 1) && cursor->last >= passed)
 		cursor->last = passed - 1;
 	return cursor->entry;
+}
+
+void *sheaf_tree_next_rcu(struct sheaf_tree_cursor *cursor)
+{
+	if (likely(cursor->state == ON_RANGE)) {
+		if (likely(tree_order_at(cursor->order, cursor->place + 1) != TREE_NONE))
+			return stand_on(cursor, cursor->leaf, cursor->place + 1);
+		return next_leaf(cursor);
+	}
+	if (cursor->state == PAST_END)
+		return NULL;
+	if (cursor->state != PAUSED)
+		return seek_up(cursor, 0);
+	cursor->above = NULL;
+	return next_leaf(cursor);
+}
+
+void *sheaf_tree_prev_rcu(struct sheaf_tree_cursor *cursor)
+{
+	if (likely(cursor->state == ON_RANGE)) {
+		if (cursor->place)
+			return stand_on(cursor, cursor->leaf, cursor->place - 1);
+		return prev_leaf(cursor);
+	}
+	if (cursor->state == BEFORE_START)
+		return NULL;
+	if (cursor->state != PAUSED)
+		return seek_down(cursor, UINT64_MAX);
+	cursor->above = NULL;
+	return prev_leaf(cursor);
 }

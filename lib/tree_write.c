@@ -2,27 +2,34 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * Writes: build what changes beside the tree, level by level from the leaves up, publish
- * it by one store, retire what it replaced. See the essay in tree.c.
+ * Writes. First in place, in one leaf; where that cannot be, build what changes beside the
+ * tree, level by level from the leaves up, publish it by one store, retire what it
+ * replaced. See the essay in tree.c.
  */
 #include "tree_write.h"
 
 #include <errno.h>
 
-/* The paths to both ends of what is written. */
-static void seek(struct tree_write *w, struct sheaf_tree *tree, uint64_t first, uint64_t last)
+/* The paths to both ends of what is written; w->left is there. */
+static void begin(struct tree_write *w, struct sheaf_tree *tree, struct sheaf *sheaf, uint64_t last)
 {
 	const struct tree_step none = {.node = NULL, .lo = 0, .hi = UINT64_MAX};
+	/* The root may be divided: one level more. */
+	const uint32_t levels = tree->height + (tree->height < SHEAF_TREE_HEIGHT_MAX);
 	uint32_t level;
 
 	w->tree = tree;
-	w->sheaf = NULL;
+	w->sheaf = sheaf;
+	w->appended = false;
 	w->n_fresh = w->n_dead = w->n_doomed = 0;
+	w->nodes_made = w->entries_made = 0;
 	w->left.step[tree->height] = none;
 	w->right.step[tree->height] = none;
+	w->levels = levels;
+	for (level = 0; level < levels; level++)
+		w->level_made[level] = 0;
 	if (!tree->height)
 		return;
-	tree_descend(tree, first, &w->left);
 	if (last > w->left.step[0].hi) {
 		tree_descend(tree, last, &w->right);
 		return;
@@ -31,41 +38,14 @@ static void seek(struct tree_write *w, struct sheaf_tree *tree, uint64_t first, 
 		w->right.step[level] = w->left.step[level];
 }
 
-/* Is the write within one leaf? */
-static bool one_leaf(const struct tree_write *w)
+/* Does the write go behind all there is, and is the last leaf full enough to stay? */
+static bool appends(const struct tree_write *w, uint64_t first, const void *entry)
 {
-	return w->left.step[0].node && w->left.step[0].node == w->right.step[0].node;
-}
+	const struct tree_step *step = &w->left.step[0];
+	const struct tree_leaf *leaf = tree_leaf(step->node);
 
-/* Is any key of first .. last taken? A write over two leaves covers a pivot, which is. */
-static bool taken(const struct tree_write *w, uint64_t first, uint64_t last)
-{
-	const struct tree_leaf *leaf = tree_leaf(w->left.step[0].node);
-	uint32_t i;
-
-	if (!leaf)
-		return false;
-	if (!one_leaf(w))
-		return true;
-	for (i = 0; i < leaf->head.count && leaf->last[i] < first; i++)
-		;
-	return i < leaf->head.count && leaf->first[i] <= last;
-}
-
-/* If the very range is there, its entry is replaced in place, and no node made. */
-static bool replace_entry(struct tree_write *w, uint64_t first, uint64_t last, void *entry)
-{
-	struct tree_leaf *leaf = tree_leaf(w->left.step[0].node);
-	uint32_t i;
-
-	if (!one_leaf(w))
-		return false;
-	i = tree_place(leaf, first);
-	if (i >= leaf->head.count || leaf->first[i] != first || leaf->last[i] != last)
-		return false;
-	/* Partner: tree_entry(). Publishes what the caller wrote to the entry. */
-	store_release(&leaf->entry[i], entry);
-	return true;
+	return entry && leaf && tree_step_edge(step) &&
+	       leaf->head.count > tree_room(leaf->head.kind) * 3 / 4 && tree_leaf_end(leaf) < first;
 }
 
 static void doom(struct tree_write *w, struct tree_inner *inner, uint32_t from, uint32_t to)
@@ -98,18 +78,35 @@ static void bury_ends(struct tree_write *w, uint32_t level)
 	struct tree_node *left = w->left.step[level].node;
 	struct tree_node *right = w->right.step[level].node;
 
+	if (!level && w->appended)
+		return;
 	tree_bury(w, left);
 	if (right != left)
 		tree_bury(w, right);
 }
 
+static void release(struct sheaf_tree *tree, void *object)
+{
+	tree->objects_retired++;
+	if (tree->readers)
+		sheaf_cache_free_rcu(tree->nodes, object);
+	else
+		sheaf_cache_free(tree->nodes, object);
+}
+
 static void retire(struct sheaf_tree *tree, struct tree_node *node)
 {
-	if (!node->level)
-		tree->entries -= node->count;
 	tree->level_nodes[node->level]--;
 	tree->nodes_retired++;
-	sheaf_cache_free_rcu(tree->nodes, node);
+	if (!node->level) {
+		tree->entries -= node->count;
+	} else {
+		struct tree_gaps *gaps = tree_inner(node)->gaps;
+
+		if (gaps)
+			release(tree, gaps);
+	}
+	release(tree, node);
 }
 
 /* Recursion is as deep as the tree is high. */
@@ -129,12 +126,12 @@ static void settle(struct tree_write *w)
 	struct sheaf_tree *tree = w->tree;
 	uint32_t i, child;
 
-	for (i = 0; i < w->n_fresh; i++) {
-		tree->level_nodes[w->fresh[i]->level]++;
-		if (!w->fresh[i]->level)
-			tree->entries += w->fresh[i]->count;
-	}
-	tree->nodes_made += w->n_fresh;
+	for (i = 0; i < w->levels; i++)
+		tree->level_nodes[i] += w->level_made[i];
+	tree->entries += w->entries_made;
+	tree->nodes_made += w->nodes_made;
+	tree->objects_made += w->n_fresh;
+	tree->version++;
 	for (i = 0; i < w->n_doomed; i++)
 		for (child = w->doomed[i].from; child < w->doomed[i].to; child++)
 			retire_subtree(tree, w->doomed[i].inner->child[child]);
@@ -165,13 +162,20 @@ static void publish_root(struct tree_write *w, uint32_t level, struct tree_node 
 	store_relaxed(&tree->height, root ? root->level + 1 : 0);
 }
 
+/* One node takes the place of one; its span may end earlier. */
 static void publish_child(struct tree_write *w, uint32_t level, const struct tree_item *item)
 {
+	struct sheaf_tree *tree = w->tree;
 	const struct tree_step *above = &w->left.step[level + 1];
 
+	if (tree->gaps) {
+		store_relaxed(&tree_inner(above->node)->gaps->gap[above->slot], item->gap);
+		tree_gaps_raise(tree, &w->left, level + 2, item->gap);
+	}
 	/* Partner: tree_child(). Publishes all that is new below. */
 	store_release(&tree_inner(above->node)->child[above->slot], item->what);
-	tree_gaps_up(w->tree, &w->left, level + 1, item->gap);
+	if (item->last != w->right.step[level].hi)
+		tree_lower_pivot(tree, &w->left, level, item->last);
 }
 
 /*
@@ -205,7 +209,7 @@ static bool climb(struct tree_write *w)
 			publish_root(w, level, made.item[0].what);
 			return true;
 		}
-		if (left->node == right->node && made.n == 1 && made.item[0].last == right->hi) {
+		if (left->node == right->node && made.n == 1) {
 			publish_child(w, level, &made.item[0]);
 			return true;
 		}
@@ -213,26 +217,22 @@ static bool climb(struct tree_write *w)
 	}
 }
 
-/* Replace the ranges in first .. last by one, or by a hole. */
-static int replace(struct tree_write *w, uint64_t first, uint64_t last, void *entry)
+/* Replace the ranges in first .. last by one, or by a hole, where w->left begins. */
+static int replace(struct tree_write *w, struct sheaf_tree *tree, struct sheaf *sheaf,
+		   uint64_t first, uint64_t last, void *entry)
 {
-	struct sheaf_tree *tree = w->tree;
-	const uint64_t hi = w->right.step[0].hi;
 	/* Where the span of the next leaf begins, if that has changed. */
-	uint64_t next = w->left.step[0].lo;
+	uint64_t next;
 	bool refresh = true;
 
-	if (!entry && !taken(w, first, last))
-		return 0;
-	if (entry && replace_entry(w, first, last, entry)) {
-		tree->writes++;
-		return 0;
-	}
+	begin(w, tree, sheaf, last);
+	next = w->left.step[0].lo;
+	w->appended = appends(w, first, entry);
 	tree_gather_ranges(w, first, last, entry);
 	if (w->pool.n) {
 		const uint64_t end = w->pool.item[w->pool.n - 1].last;
 
-		refresh = end < hi && !tree_step_edge(&w->right.step[0]);
+		refresh = end < w->right.step[0].hi && !tree_step_edge(&w->right.step[0]);
 		next = end + 1;
 	}
 	doom_between(w);
@@ -240,39 +240,53 @@ static int replace(struct tree_write *w, uint64_t first, uint64_t last, void *en
 		undo(w);
 		return -ENOMEM;
 	}
-	if (refresh && tree->root)
+	if (refresh && tree->gaps && tree->root)
 		tree_gaps_refresh(tree, next);
 	settle(w);
-	tree->writes++;
 	return 0;
 }
 
+enum { STORE, INSERT };
+
 static int write_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint64_t first,
-			uint64_t last, void *entry, bool insert)
+			uint64_t last, void *entry, int what)
 {
+	enum tree_tried tried = TREE_ELSEWHERE;
 	struct tree_write w;
-	int err;
+	int err = 0;
 
 	if (first > last)
 		return -EINVAL;
-	seek(&w, tree, first, last);
-	if (insert && taken(&w, first, last))
-		return -EEXIST;
-	if (prep) {
-		if (!prep->writes || !sheaf_tree_prepared_locked(tree, prep))
-			return -EAGAIN;
-		w.sheaf = prep->sheaf;
+	if (tree->height) {
+		const struct tree_step *step = &w.left.step[0];
+
+		tree_descend(tree, first, &w.left);
+		/* A write over two leaves covers a pivot, which is taken. */
+		if (what == INSERT &&
+		    (last > step->hi ||
+		     tree_leaf_find(tree_leaf(step->node), step->node->live, first, last)))
+			return -EEXIST;
 	}
-	err = replace(&w, first, last, entry);
-	if (!err && prep)
+	if (prep && (!prep->writes || !sheaf_tree_prepared_locked(tree, prep)))
+		return -EAGAIN;
+	if (tree->height)
+		tried = tree_leaf_store(tree, &w.left, first, last, entry);
+	else if (!entry)
+		tried = TREE_UNCHANGED;
+	if (tried == TREE_ELSEWHERE)
+		err = replace(&w, tree, prep ? prep->sheaf : NULL, first, last, entry);
+	if (err)
+		return err;
+	tree->writes += tried != TREE_UNCHANGED;
+	if (prep)
 		prep->writes--;
-	return err;
+	return 0;
 }
 
 int sheaf_tree_store_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint64_t first,
 			    uint64_t last, void *entry)
 {
-	return write_locked(tree, prep, first, last, entry, false);
+	return write_locked(tree, prep, first, last, entry, STORE);
 }
 
 int sheaf_tree_store(struct sheaf_tree *tree, uint64_t first, uint64_t last, void *entry)
@@ -280,7 +294,7 @@ int sheaf_tree_store(struct sheaf_tree *tree, uint64_t first, uint64_t last, voi
 	int err;
 
 	sheaf_tree_lock(tree);
-	err = write_locked(tree, NULL, first, last, entry, false);
+	err = write_locked(tree, NULL, first, last, entry, STORE);
 	sheaf_tree_unlock(tree);
 	return err;
 }
@@ -288,7 +302,7 @@ int sheaf_tree_store(struct sheaf_tree *tree, uint64_t first, uint64_t last, voi
 int sheaf_tree_insert_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint64_t first,
 			     uint64_t last, void *entry)
 {
-	return entry ? write_locked(tree, prep, first, last, entry, true) : -EINVAL;
+	return entry ? write_locked(tree, prep, first, last, entry, INSERT) : -EINVAL;
 }
 
 int sheaf_tree_insert(struct sheaf_tree *tree, uint64_t first, uint64_t last, void *entry)
@@ -304,24 +318,38 @@ int sheaf_tree_insert(struct sheaf_tree *tree, uint64_t first, uint64_t last, vo
 int sheaf_tree_erase_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint64_t key,
 			    void **entry)
 {
-	const struct tree_leaf *leaf;
-	struct tree_path path;
+	enum tree_tried tried;
+	struct tree_leaf *leaf;
+	struct tree_write w;
+	uint64_t last;
+	uint32_t slot;
 	void *old;
-	uint32_t i;
-	int err;
+	int err = 0;
 
 	if (!tree->height)
 		return -ENOENT;
-	tree_descend(tree, key, &path);
-	leaf = tree_leaf(path.step[0].node);
-	i = tree_place(leaf, key);
-	if (i >= leaf->head.count || leaf->first[i] > key || leaf->last[i] < key)
+	tree_descend(tree, key, &w.left);
+	leaf = tree_leaf(w.left.step[0].node);
+	slot = tree_leaf_find(leaf, leaf->head.live, key, key);
+	if (!slot)
 		return -ENOENT;
-	old = leaf->entry[i];
-	err = write_locked(tree, prep, leaf->first[i], leaf->last[i], NULL, false);
-	if (!err && entry)
+	slot = (uint32_t)__builtin_ctz(slot);
+	if (prep && (!prep->writes || !sheaf_tree_prepared_locked(tree, prep)))
+		return -EAGAIN;
+	old = *tree_entry_at(leaf, slot);
+	key = tree_first(leaf, slot);
+	last = tree_last(leaf, slot);
+	tried = tree_leaf_store(tree, &w.left, key, last, NULL);
+	if (tried == TREE_ELSEWHERE)
+		err = replace(&w, tree, prep ? prep->sheaf : NULL, key, last, NULL);
+	if (err)
+		return err;
+	tree->writes++;
+	if (prep)
+		prep->writes--;
+	if (entry)
 		*entry = old;
-	return err;
+	return 0;
 }
 
 int sheaf_tree_erase(struct sheaf_tree *tree, uint64_t key, void **entry)

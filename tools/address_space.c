@@ -373,7 +373,8 @@ int space_replace(struct spaces *spaces, struct address_space *space, uint64_t f
 /* A space with an empty tree, not in the table yet. */
 static struct address_space *new_space(struct spaces *spaces, uint32_t id)
 {
-	struct sheaf_tree_attr attr = {.size = sizeof(attr), .gp = spaces->gp, .nodes = spaces->nodes};
+	struct sheaf_tree_attr attr = {.size = sizeof(attr), .gp = spaces->gp, .nodes = spaces->nodes,
+				       .flags = SHEAF_TREE_GAPS};
 	struct address_space *space = aligned_alloc(64, (sizeof(*space) + 63) & ~(size_t)63);
 
 	reap(spaces);

@@ -38,7 +38,7 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/** Bytes and alignment of a node: what a cache for nodes must hand out. */
+/** Bytes of the objects that nodes are made of: what a cache for them must hand out. */
 #define SHEAF_TREE_NODE_BYTES 256
 
 /** No tree is higher than this, whatever its keys. */
@@ -50,16 +50,27 @@ extern "C" {
 /** A tree; library's memory. */
 struct sheaf_tree;
 
+/** The tree keeps for each subtree the size of its largest hole, so that the search for free
+ *  keys goes straight there. Without it the search looks through all ranges of its window. */
+#define SHEAF_TREE_GAPS 1u
+
+/** Nobody reads while somebody writes: no `_rcu` form runs beside a store, insert or erase.
+ *  Replaced nodes are used again at once, and no grace-period source is needed. */
+#define SHEAF_TREE_ALONE 2u
+
 /** How a tree is made; zero means default. */
 struct sheaf_tree_attr {
 	/** sizeof(struct sheaf_tree_attr); an older program has a smaller one. */
 	size_t size;
-	/** Grace-period source of the readers; required, must outlive the tree. */
+	/** Grace-period source of the readers; must outlive the tree. Required, but for a tree
+	 *  with SHEAF_TREE_ALONE. */
 	struct sheaf_gp *gp;
 	/** Cache for nodes, from sheaf_tree_nodes_create() or alike: objects of at least
 	 *  SHEAF_TREE_NODE_BYTES, aligned to 64 bytes, same grace-period source. May
 	 *  be shared by many trees and must outlive them. Default: one of its own. */
 	struct sheaf_cache *nodes;
+	/** SHEAF_TREE_GAPS, SHEAF_TREE_ALONE. */
+	unsigned flags;
 };
 
 /** Counters of a tree; see sheaf_tree_stats(). */
@@ -73,6 +84,13 @@ struct sheaf_tree_stats {
 	uint64_t writes;
 	uint64_t nodes_made;
 	uint64_t nodes_retired;
+	/** Objects of SHEAF_TREE_NODE_BYTES in the tree now: a node is one, an inner node of a
+	 *  tree with a gap index two. And since create those taken and retired. */
+	uint64_t objects;
+	uint64_t objects_made;
+	uint64_t objects_retired;
+	/** Leaves in the tree now. */
+	uint64_t leaves;
 };
 
 /**
@@ -280,7 +298,10 @@ struct sheaf_tree_cursor {
 	void *entry;
 	/* private */
 	const void *leaf;
-	uint32_t index;
+	const void *above;
+	uint64_t order;
+	uint32_t place;
+	uint32_t slot;
 	uint32_t state;
 };
 

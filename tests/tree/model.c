@@ -262,7 +262,7 @@ START_TEST(random_writes)
 	unsigned round;
 
 	for (round = 0; round < 4; round++) {
-		rig_init(&p.rig, 2 + round);
+		rig_init(&p.rig, 2 + round, round);
 		play(&p, test_rounds(3000));
 		oracle_fini(&p.oracle);
 		rig_fini(&p.rig);

@@ -58,7 +58,7 @@ START_TEST(write_fails_as_a_whole)
 	unsigned i, failed = 0;
 	struct rig rig;
 
-	rig_init(&rig, 1 + (uint32_t)_i);
+	rig_init(&rig, 1 + (uint32_t)_i, (unsigned)_i & 1 ? SHEAF_TREE_GAPS : 0);
 	for (i = 0; i < 300; i++) {
 		uint64_t key = test_below(&state, 2000);
 
@@ -81,7 +81,7 @@ START_TEST(prepare_fails_as_a_whole)
 	unsigned i;
 	int err;
 
-	rig_init(&rig, 4);
+	rig_init(&rig, 4, SHEAF_TREE_GAPS);
 	for (i = 0; i < 100; i++)
 		expect(sheaf_tree_store(rig.tree, 2 * i, 2 * i, &rig) == 0);
 	for (budget = 0;; budget++) {

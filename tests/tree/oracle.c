@@ -146,7 +146,7 @@ static const struct sheaf_backend_ops rig_backend = {
 	.free_bulk = rig_free_bulk,
 };
 
-void rig_init(struct rig *rig, uint32_t capacity)
+void rig_init(struct rig *rig, uint32_t capacity, unsigned flags)
 {
 	const struct sheaf_cache_attr nodes = {
 		.size = sizeof(nodes),
@@ -157,7 +157,7 @@ void rig_init(struct rig *rig, uint32_t capacity)
 		.gp = &rig->gp.gp,
 		.backend = {.ops = &rig_backend, .ctx = rig},
 	};
-	struct sheaf_tree_attr tree = {.size = sizeof(tree), .gp = &rig->gp.gp};
+	struct sheaf_tree_attr tree = {.size = sizeof(tree), .gp = &rig->gp.gp, .flags = flags};
 
 	*rig = (struct rig){.budget = SIZE_MAX};
 	sheaf_gp_manual_init(&rig->gp, UINT64_MAX - 7);
@@ -201,6 +201,7 @@ void rig_compare(const struct rig *rig, const struct oracle *oracle)
 	sheaf_tree_stats(rig->tree, &stats);
 	expect(stats.entries == oracle->n);
 	expect(stats.nodes_made - stats.nodes_retired == stats.nodes);
+	expect(stats.objects_made - stats.objects_retired == stats.objects);
 	sheaf_tree_cursor_init(&cursor, rig->tree);
 	for (i = 0; i < oracle->n; i++) {
 		const struct oracle_range *range = &oracle->range[i];

@@ -58,7 +58,7 @@ struct rig {
 	bool forbidden;
 };
 
-void rig_init(struct rig *rig, uint32_t capacity);
+void rig_init(struct rig *rig, uint32_t capacity, unsigned flags);
 
 /* Asserts that no node is lost. */
 void rig_fini(struct rig *rig);

@@ -5,7 +5,7 @@
  * Proves the bounds on nodes. Random writes on random trees of all heights up to 5 and
  * more never use more than was set aside: the prefilled sheaves are strict, and the
  * backend aborts if it is called between prepare and finish. The bound of one write is
- * attained at heights 0 to 5. Preparing many writes guarantees that many and no more,
+ * attained at heights 0 to 5, with and without a gap index. Preparing many writes guarantees that many and no more,
  * from the empty tree on and while the tree grows by them; a tree that others made grow
  * says that it does not suffice, before anything has changed.
  */
@@ -27,7 +27,7 @@ static uint64_t made_by(const struct rig *rig)
 	struct sheaf_tree_stats stats;
 
 	sheaf_tree_stats(rig->tree, &stats);
-	return stats.nodes_made;
+	return stats.objects_made;
 }
 
 /* One write as it is meant to be used. */
@@ -50,10 +50,10 @@ static int prepared_store(struct rig *rig, uint64_t first, uint64_t last, void *
 /* All nodes full, no holes but at the end, each range 4 keys. */
 static uint64_t fill(struct rig *rig, uint32_t height)
 {
-	uint64_t i, n = height ? 1 : 0;
+	uint64_t i, n = height ? TREE_RANGES : 0;
 	uint32_t h;
 
-	for (h = 0; h < height; h++)
+	for (h = 1; h < height; h++)
 		n *= TREE_FANOUT;
 	for (i = 0; i < n; i++)
 		expect(sheaf_tree_store(rig->tree, 4 * i, 4 * i + 3, rig) == 0);
@@ -62,25 +62,36 @@ static uint64_t fill(struct rig *rig, uint32_t height)
 	return n;
 }
 
+/* What one write takes at most, by level. */
+static uint64_t most_made(uint32_t objects, uint32_t height, bool grows)
+{
+	uint64_t leaves = height > 1 ? 3 : height && grows ? 2 : 1;
+	uint64_t inner = height > 1 ? 3 * (height - 2) + (grows ? 3 : 1) : height && grows ? 1 : 0;
+
+	return leaves + objects * inner;
+}
+
 START_TEST(bound_is_attained)
 {
-	const uint32_t height = (uint32_t)_i;
+	const uint32_t height = (uint32_t)_i / 2;
+	const unsigned flags = _i % 2 ? SHEAF_TREE_GAPS : 0;
+	const uint32_t objects = flags ? 2 : 1;
 	uint64_t n, made, middle;
 	struct rig rig;
 
-	if (height == 5 && TREE_FANOUT > 4 && test_slow())
+	if (height > (test_slow() ? 3 : 4) && TREE_FANOUT > 4)
 		return;
-	rig_init(&rig, 4);
+	rig_init(&rig, 4, flags);
 	n = fill(&rig, height);
 	made = made_by(&rig);
 	if (height > 1) {
-		middle = 4 * n / TREE_FANOUT;
+		middle = 4 * n / TREE_FANOUT * (TREE_FANOUT / 2);
 		expect(prepared_store(&rig, middle - 2, middle + 1, &rig) == 0);
 	} else {
 		expect(prepared_store(&rig, 1, 2, &rig) == 0);
 	}
-	expect(made_by(&rig) - made == (height ? 3 * height : 1));
-	expect(tree_bound(height, 0, 1) == made_by(&rig) - made);
+	expect(made_by(&rig) - made == most_made(objects, height, true));
+	expect(tree_bound(objects, height, 0, 1) == made_by(&rig) - made);
 	expect(height_of(&rig) == height + 1);
 	expect(!sheaf_tree_check(rig.tree));
 	rig_fini(&rig);
@@ -126,7 +137,7 @@ START_TEST(one_write_keeps_its_bound)
 		struct rig rig;
 		uint64_t keys, first, last;
 
-		rig_init(&rig, 2 + round % 3);
+		rig_init(&rig, 2 + round % 3, SHEAF_TREE_GAPS);
 		keys = grow(&rig, &state);
 		for (i = 0; i < 200; i++) {
 			uint32_t height = height_of(&rig);
@@ -137,8 +148,8 @@ START_TEST(one_write_keeps_its_bound)
 			expect(!prepared_store(&rig, first, last, pick_entry(&rig, &state)));
 			made = made_by(&rig) - made;
 			grown = height_of(&rig) > height;
-			expect(made <= tree_bound(height, 0, 1));
-			expect(!height || grown || made <= 3 * height - 2);
+			expect(made <= tree_bound(2, height, 0, 1));
+			expect(made <= most_made(2, height, grown));
 			expect(height_of(&rig) <= height + 1);
 			expect(!sheaf_tree_check(rig.tree));
 			if (!test_below(&state, 20))
@@ -179,7 +190,7 @@ START_TEST(many_writes_keep_their_bound)
 		uint64_t keys = 1000;
 		struct rig rig;
 
-		rig_init(&rig, 2 + round % 3);
+		rig_init(&rig, 2 + round % 3, SHEAF_TREE_GAPS);
 		if (round % 3)
 			keys = grow(&rig, &state);
 		expect(sheaf_tree_prepare(rig.tree, &prep, writes) == 0);
@@ -207,7 +218,7 @@ START_TEST(growth_is_allowed_for)
 	struct rig rig;
 	uint64_t i;
 
-	rig_init(&rig, 4);
+	rig_init(&rig, 4, SHEAF_TREE_GAPS);
 	fill(&rig, (uint32_t)_i);
 	expect(sheaf_tree_prepare(rig.tree, &prep, writes) == 0);
 	rig.forbidden = true;
@@ -233,7 +244,7 @@ START_TEST(higher_tree_needs_more)
 	void *entry;
 	uint64_t n;
 
-	rig_init(&rig, 4);
+	rig_init(&rig, 4, SHEAF_TREE_GAPS);
 	n = fill(&rig, height);
 	expect(sheaf_tree_prepare(rig.tree, &prep, 3) == 0);
 	expect(sheaf_tree_store(rig.tree, 4 * n, 4 * n + 3, &rig) == 0);
@@ -283,15 +294,22 @@ START_TEST(bound_is_the_sum)
 
 	for (extra = 0; extra < 300; extra += 1 + extra / 8)
 		for (writes = 1; writes <= SHEAF_TREE_WRITES_MAX; writes += 1 + writes / 8) {
-			sum = 2 * (long_growth(extra + writes) - long_growth(extra));
+			uint32_t height = 1 + writes % 9, objects = 1 + writes % 2;
+
+			sum = 0;
 			for (p = extra; p < extra + writes; p++)
-				sum += 3 * (7 + long_growth(p)) - 2;
-			expect(tree_bound(7, extra, writes) == sum);
+				sum += most_made(objects, height + (uint32_t)long_growth(p), false);
+			/* A root that is divided: the leaf's second half, or 2 inner nodes. */
+			for (p = extra; p < extra + writes; p++)
+				if (long_growth(p + 1) > long_growth(p))
+					sum += height + long_growth(p) > 1 ? 2 * objects
+									   : 1 + objects;
+			expect(tree_bound(objects, height, extra, writes) == sum);
 		}
-	expect(tree_bound(7, 0, 0) == 0);
-	expect(tree_bound(0, 0, 1) == 1);
-	expect(tree_bound(0, 0, 9) == 1 + tree_bound(1, 0, 8));
-	expect(tree_bound(7, UINT64_MAX - 5, 2) > tree_bound(7, 0, 2));
+	expect(tree_bound(1, 7, 0, 0) == 0);
+	expect(tree_bound(1, 0, 0, 1) == 1);
+	expect(tree_bound(2, 0, 0, 9) == 1 + tree_bound(2, 1, 0, 8));
+	expect(tree_bound(1, 7, UINT64_MAX - 5, 2) > tree_bound(1, 7, 0, 2));
 }
 END_TEST
 
@@ -300,7 +318,7 @@ int main(void)
 	Suite *suite = suite_create("tree-prepare");
 	TCase *tcase = tcase_create("prepare");
 
-	tcase_add_loop_test(tcase, bound_is_attained, 0, 6);
+	tcase_add_loop_test(tcase, bound_is_attained, 0, 12);
 	tcase_add_loop_test(tcase, one_write_keeps_its_bound, 0, 4);
 	tcase_add_loop_test(tcase, many_writes_keep_their_bound, 0, 4);
 	tcase_add_loop_test(tcase, growth_is_allowed_for, 0, 4);

@@ -66,7 +66,7 @@ static void world_init(struct world *world, uint32_t capacity)
 		.object_align = 64,
 		.capacity = capacity,
 	};
-	struct sheaf_tree_attr tree = {.size = sizeof(tree)};
+	struct sheaf_tree_attr tree = {.size = sizeof(tree), .flags = SHEAF_TREE_GAPS};
 
 	memset(world, 0, sizeof(*world));
 	ck_assert_int_eq(sheaf_gp_urcu_init(&world->gp, &rcu_flavor, NULL), 0);

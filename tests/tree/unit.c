@@ -20,7 +20,7 @@ static struct rig rig;
 
 static void setup(void)
 {
-	rig_init(&rig, 4);
+	rig_init(&rig, 4, SHEAF_TREE_GAPS);
 }
 
 static void teardown(void)
@@ -270,54 +270,64 @@ static struct tree_inner *inner_above_leaves(void)
 START_TEST(check_finds)
 {
 	struct tree_inner *inner, old_inner;
+	struct tree_gaps *gaps, old_gaps;
 	struct tree_leaf *leaf, old_leaf;
+	struct tree_node *root, old_root;
 	struct sheaf_tree old_tree;
 	const char *found = "I1";
-	unsigned i;
+	uint32_t first, second, last;
+	uint64_t i;
 
-	for (i = 0; i < 100; i++)
+	for (i = 0; i < 200; i++)
 		ck_assert_int_eq(sheaf_tree_store(rig.tree, 10 * i, 10 * i + 4, &a), 0);
 	/* Room in the first leaf, and above it. */
-	if (_i == 9 || _i == 10) {
-		ck_assert_int_eq(sheaf_tree_erase(rig.tree, 10, NULL), 0);
+	ck_assert_int_eq(sheaf_tree_store(rig.tree, 13, 14, NULL), 0);
+	if (_i == 9)
 		ck_assert_int_eq(
-			sheaf_tree_store(rig.tree, 10 * TREE_FANOUT, 20 * TREE_FANOUT - 1, NULL),
+			sheaf_tree_store(rig.tree, 10 * TREE_RANGES, 20 * TREE_RANGES - 1, NULL),
 			0);
-	}
 	inner = inner_above_leaves();
+	gaps = inner->gaps;
 	leaf = tree_leaf(inner->child[0]);
 	old_inner = *inner;
+	old_gaps = *gaps;
 	old_leaf = *leaf;
 	old_tree = *rig.tree;
+	root = old_tree.root;
+	old_root = *root;
+	first = tree_order_at(tree_list(leaf), 0);
+	second = tree_order_at(tree_list(leaf), 1);
+	last = tree_order_at(tree_list(leaf), leaf->head.count - 1u);
+	ck_assert_uint_eq(leaf->head.kind, TREE_KIND_RANGES);
 	switch (_i) {
 	case 0:
 		rig.tree->height++;
 		break;
 	case 1:
-		leaf->head.level = 1;
+		root->level++;
 		break;
 	case 2:
 		leaf->head.count = 1;
 		found = "I2";
 		break;
 	case 3:
-		leaf->head.count = TREE_FANOUT + 1;
+		leaf->head.count = TREE_RANGES + 1;
 		found = "I2";
 		break;
 	case 4:
-		leaf->first[1] = leaf->last[0];
+		leaf->ranges.first[second] = leaf->ranges.last[first];
 		found = "I3";
 		break;
 	case 5:
-		leaf->entry[0] = NULL;
+		leaf->ranges.entry[first] = NULL;
 		found = "I3";
 		break;
 	case 6:
-		leaf->last[leaf->head.count - 1]++;
+		leaf->ranges.last[last]++;
 		found = "I3";
 		break;
 	case 7:
-		leaf->last[leaf->head.count - 1]--;
+		leaf->ranges.last[last]--;
 		found = "I4";
 		break;
 	case 8:
@@ -330,17 +340,28 @@ START_TEST(check_finds)
 		found = "I5";
 		break;
 	case 10:
-		ck_assert_uint_lt(leaf->head.count, TREE_FANOUT);
-		leaf->entry[TREE_FANOUT - 1] = &a;
+		leaf->order = leaf->order << 4 | tree_order_at(leaf->order, 1);
 		found = "I5";
 		break;
 	case 11:
-		inner->gap[1]++;
+		gaps->gap[1]--;
 		found = "I6";
 		break;
 	case 12:
 		rig.tree->entries--;
 		found = "I7";
+		break;
+	case 13:
+		leaf->order ^= UINT64_C(1) << 63;
+		found = "I5";
+		break;
+	case 14:
+		leaf->head.live |= 1u << leaf->head.used;
+		found = "I5";
+		break;
+	case 15:
+		leaf->head.live &= leaf->head.live - 1;
+		found = "I2";
 		break;
 	default:
 		rig.tree->level_nodes[1]++;
@@ -349,7 +370,9 @@ START_TEST(check_finds)
 	ck_assert_ptr_nonnull(sheaf_tree_check(rig.tree));
 	ck_assert_int_eq(strncmp(sheaf_tree_check(rig.tree), found, 2), 0);
 	*leaf = old_leaf;
+	*gaps = old_gaps;
 	*inner = old_inner;
+	*root = old_root;
 	*rig.tree = old_tree;
 	ck_assert_ptr_null(sheaf_tree_check(rig.tree));
 }
@@ -368,7 +391,7 @@ int main(void)
 	tcase_add_test(tcase, clear_and_use_again);
 	tcase_add_test(tcase, tree_with_nodes_of_its_own);
 	tcase_add_test(tcase, dumps_are_complete);
-	tcase_add_loop_test(tcase, check_finds, 0, 14);
+	tcase_add_loop_test(tcase, check_finds, 0, 17);
 	suite_add_tcase(suite, tcase);
 	return test_run(suite);
 }

@@ -22,9 +22,10 @@ static void *own_tree_setup(const struct bench_env *env)
 	struct sheaf_tree_attr attr = {.size = sizeof(attr)};
 	int err;
 
-	(void)env;
 	if (!own)
 		return NULL;
+	/* Trees of points are asked for no gaps; no peer keeps any for them. */
+	attr.flags = env->param[PARAM_RANGES] ? SHEAF_TREE_GAPS : 0;
 	err = sheaf_gp_urcu_init(&own->gp, &rcu_flavor, NULL);
 	if (!err)
 		err = sheaf_tree_nodes_create(&own->nodes, &own->gp.gp);
