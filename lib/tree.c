@@ -152,7 +152,7 @@
  *
  * Read tree_leaf_store(), climb() and tree_divide() first.
  */
-#include "tree_node.h"
+#include "tree_write.h"
 
 #include "base/attr.h"
 #include "base/memory.h"
@@ -221,14 +221,14 @@ free:
 }
 
 /* Recursion is as deep as the tree is high. */
-static void free_subtree(struct sheaf_tree *tree, struct tree_node *node)
+void tree_free_subtree(struct sheaf_tree *tree, struct tree_node *node)
 {
 	uint32_t i;
 
 	tree->level_nodes[node->level]--;
 	if (node->level) {
 		for (i = 0; i < node->count; i++)
-			free_subtree(tree, tree_inner(node)->child[i]);
+			tree_free_subtree(tree, tree_inner(node)->child[i]);
 		sheaf_cache_free(tree->nodes, tree_inner(node)->gaps);
 	}
 	sheaf_cache_free(tree->nodes, node);
@@ -237,7 +237,7 @@ static void free_subtree(struct sheaf_tree *tree, struct tree_node *node)
 void sheaf_tree_clear(struct sheaf_tree *tree)
 {
 	if (tree->root)
-		free_subtree(tree, tree->root);
+		tree_free_subtree(tree, tree->root);
 	tree->root = NULL;
 	tree->height = 0;
 	tree->entries = 0;

@@ -13,21 +13,22 @@
  *
  * A gap may be too large: what is stored into a hole leaves it as it is, and costs
  * nothing. It is never too small: who makes a hole larger raises the gaps above it. A
- * search that has looked for nothing below a child corrects the child's gap, so that each
- * store misleads one search at most.
+ * search under the writer lock that has looked below a child in vain corrects the child's
+ * gap, so that each store misleads one such search at most. A reader's search is guided by
+ * gaps as it finds them, and believes a leaf: what its live word leaves free is free at
+ * that moment, between the pivots by which the reader came. A hole that was there all the
+ * time is in one leaf all the time, and the gaps above it are large enough all the time: who
+ * makes nodes anew gives them gaps that are.
  */
 #include "tree_node.h"
 
 #include <errno.h>
 
-/* Which place to find: the lowest or the highest. */
+/* What to find, and what was found. */
 struct want {
-	const struct sheaf_tree *tree;
-	uint64_t min;
-	uint64_t max;
-	uint64_t size;
-	uint64_t align;
-	bool highest;
+	struct sheaf_tree_gap gap;
+	/* Under the writer lock: gaps that mislead are corrected. */
+	bool correct;
 	uint64_t at;
 };
 
@@ -88,47 +89,61 @@ void tree_gaps_refresh(struct sheaf_tree *tree, uint64_t key)
 /* Does it fit in the hole first .. last? No sum here can leave 64 bits. */
 static bool fits(struct want *want, uint64_t first, uint64_t last)
 {
-	const uint64_t mask = want->align ? want->align - 1 : 0;
+	const struct sheaf_tree_gap *gap = &want->gap;
+	const uint64_t mask = gap->align ? gap->align - 1 : 0;
 	uint64_t at;
 
-	if (first < want->min)
-		first = want->min;
-	if (last > want->max)
-		last = want->max;
-	if (first > last || last - first < want->size - 1)
+	if (first < gap->min)
+		first = gap->min;
+	if (last > gap->max)
+		last = gap->max;
+	if (first > last || last - first < gap->size - 1)
 		return false;
-	if (want->highest) {
-		at = (last - (want->size - 1)) & ~mask;
-		if (at < first)
+	if (gap->highest) {
+		at = last - (gap->size - 1);
+		at -= (at - gap->offset) & mask;
+		if (at < first || at > last)
 			return false;
 	} else {
-		at = first + (-first & mask);
-		if (at < first || at > last || last - at < want->size - 1)
+		at = first + ((gap->offset - first) & mask);
+		if (at < first || at > last || last - at < gap->size - 1)
 			return false;
 	}
 	want->at = at;
 	return true;
 }
 
+/* The holes of a leaf as its live word has them, in a span that may have ended earlier or
+ * later a moment before. */
 static bool fits_leaf(struct want *want, const struct tree_step *step)
 {
 	const struct tree_leaf *leaf = tree_leaf(step->node);
-	const uint64_t list = tree_list(leaf);
-	const uint32_t count = leaf->head.count;
-	uint32_t i;
+	/* Partner: publish(). */
+	const uint32_t live = load_acquire(&leaf->head.live);
+	const uint64_t list = tree_order_live(load_relaxed(&leaf->order), live);
+	uint32_t i, count = 0;
 
+	while (tree_order_at(list, count) != TREE_NONE)
+		count++;
 	/* Hole i lies before range i, the last one after all of them. */
 	for (i = 0; i <= count; i++) {
-		const uint32_t hole = want->highest ? count - i : i;
+		const uint32_t hole = want->gap.highest ? count - i : i;
 		const uint32_t slot = tree_order_at(list, hole);
-		uint64_t first =
-			hole ? tree_last(leaf, tree_order_at(list, hole - 1)) + 1 : step->lo;
-		uint64_t last = hole < count ? tree_first(leaf, slot) - 1 : step->hi;
+		uint64_t first = step->lo, last = step->hi;
 
 		/* Nothing after key UINT64_MAX, nothing before key 0. */
-		if ((hole && !first) || (hole < count && !tree_first(leaf, slot)))
-			continue;
-		if (first <= last && fits(want, first, last))
+		if (hole) {
+			first = tree_last(leaf, tree_order_at(list, hole - 1)) + 1;
+			if (!first)
+				continue;
+		}
+		if (hole < count) {
+			last = tree_first(leaf, slot) - 1;
+			if (last == UINT64_MAX)
+				continue;
+		}
+		if (first <= last && first >= step->lo && last <= step->hi &&
+		    fits(want, first, last))
 			return true;
 	}
 	return false;
@@ -139,18 +154,21 @@ static bool search(struct want *want, const struct tree_step *step);
 /* Looks below a child whose gap is large enough, and corrects that if it is not. */
 static bool search_child(struct want *want, const struct tree_step *step, uint32_t slot)
 {
-	struct tree_gaps *gaps = tree_inner(step->node)->gaps;
+	const struct tree_inner *inner = tree_inner(step->node);
 	struct tree_step below;
 	uint64_t gap;
 
-	tree_step_down(&below, step, slot);
+	/* Partner: publish_child(). */
+	below.node = load_acquire(&inner->child[slot]);
+	below.lo = slot ? load_relaxed(&inner->pivot[slot - 1]) + 1 : step->lo;
+	below.hi = slot + 1u < inner->head.count ? load_relaxed(&inner->pivot[slot]) : step->hi;
 	if (search(want, &below))
 		return true;
-	if (!gaps)
+	if (!want->correct || !inner->gaps)
 		return false;
 	gap = tree_node_gap(below.node, below.lo, below.hi);
-	if (gap != gaps->gap[slot])
-		store_relaxed(&gaps->gap[slot], gap);
+	if (gap != inner->gaps->gap[slot])
+		store_relaxed(&inner->gaps->gap[slot], gap);
 	return false;
 }
 
@@ -158,40 +176,86 @@ static bool search_child(struct want *want, const struct tree_step *step, uint32
 static bool search(struct want *want, const struct tree_step *step)
 {
 	const struct tree_inner *inner = tree_inner(step->node);
+	const struct sheaf_tree_gap *gap = &want->gap;
 	const struct tree_gaps *gaps;
-	uint32_t slot, end;
+	uint32_t i, low, high;
 
 	if (!step->node->level)
 		return fits_leaf(want, step);
 	gaps = inner->gaps;
-	slot = tree_slot(inner, want->highest ? want->max : want->min);
-	end = tree_slot(inner, want->highest ? want->min : want->max);
-	for (;; slot += want->highest ? UINT32_MAX : 1) {
-		if ((!gaps || gaps->gap[slot] >= want->size) && search_child(want, step, slot))
+	low = tree_slot(inner, gap->min);
+	high = tree_slot(inner, gap->max);
+	for (i = low; i <= high; i++) {
+		const uint32_t slot = gap->highest ? high - (i - low) : i;
+
+		if ((!gaps || load_relaxed(&gaps->gap[slot]) >= gap->size) &&
+		    search_child(want, step, slot))
 			return true;
-		if (slot == end)
-			return false;
 	}
+	return false;
 }
 
-static int gap_locked(const struct sheaf_tree *tree, struct want *want, uint64_t *at)
+static int find_gap(const struct sheaf_tree *tree, const struct sheaf_tree_gap *gap, bool correct,
+		    uint64_t *at)
 {
-	const struct tree_step root = {.node = tree->root, .lo = 0, .hi = UINT64_MAX};
+	struct want want = {.gap = *gap, .correct = correct};
+	/* Partner: publish_root(). */
+	const struct tree_step root = {
+		.node = load_acquire(&tree->root), .lo = 0, .hi = UINT64_MAX};
+	const uint64_t align = gap->align ? gap->align : 1;
 
-	if (!want->size || want->min > want->max || (want->align & (want->align - 1)))
+	if (!gap->size || gap->min > gap->max || (align & (align - 1)) || gap->offset >= align)
 		return -EINVAL;
-	if (!(root.node ? search(want, &root) : fits(want, 0, UINT64_MAX)))
+	if (!(root.node ? search(&want, &root) : fits(&want, 0, UINT64_MAX)))
 		return -ENOSPC;
-	*at = want->at;
+	*at = want.at;
 	return 0;
+}
+
+int sheaf_tree_gap_locked(struct sheaf_tree *tree, const struct sheaf_tree_gap *gap, uint64_t *at)
+{
+	return find_gap(tree, gap, true, at);
+}
+
+int sheaf_tree_gap_rcu(const struct sheaf_tree *tree, const struct sheaf_tree_gap *gap,
+		       uint64_t *at)
+{
+	return find_gap(tree, gap, false, at);
+}
+
+int sheaf_tree_store_gap_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep,
+				const struct sheaf_tree_gap *gap, void *entry, uint64_t *at)
+{
+	uint64_t place;
+	int err;
+
+	if (!entry)
+		return -EINVAL;
+	err = find_gap(tree, gap, true, &place);
+	if (!err)
+		err = sheaf_tree_store_locked(tree, prep, place, place + (gap->size - 1), entry);
+	if (!err)
+		*at = place;
+	return err;
+}
+
+int sheaf_tree_store_gap(struct sheaf_tree *tree, const struct sheaf_tree_gap *gap, void *entry,
+			 uint64_t *at)
+{
+	int err;
+
+	sheaf_tree_lock(tree);
+	err = sheaf_tree_store_gap_locked(tree, NULL, gap, entry, at);
+	sheaf_tree_unlock(tree);
+	return err;
 }
 
 int sheaf_tree_lowest_gap_locked(const struct sheaf_tree *tree, uint64_t min, uint64_t max,
 				 uint64_t size, uint64_t align, uint64_t *at)
 {
-	struct want want = {.min = min, .max = max, .size = size, .align = align};
+	const struct sheaf_tree_gap gap = {.min = min, .max = max, .size = size, .align = align};
 
-	return gap_locked(tree, &want, at);
+	return find_gap(tree, &gap, true, at);
 }
 
 int sheaf_tree_lowest_gap(struct sheaf_tree *tree, uint64_t min, uint64_t max, uint64_t size,
@@ -208,9 +272,10 @@ int sheaf_tree_lowest_gap(struct sheaf_tree *tree, uint64_t min, uint64_t max, u
 int sheaf_tree_highest_gap_locked(const struct sheaf_tree *tree, uint64_t min, uint64_t max,
 				  uint64_t size, uint64_t align, uint64_t *at)
 {
-	struct want want = {.min = min, .max = max, .size = size, .align = align, .highest = true};
+	const struct sheaf_tree_gap gap = {
+		.min = min, .max = max, .size = size, .align = align, .highest = true};
 
-	return gap_locked(tree, &want, at);
+	return find_gap(tree, &gap, true, at);
 }
 
 int sheaf_tree_highest_gap(struct sheaf_tree *tree, uint64_t min, uint64_t max, uint64_t size,

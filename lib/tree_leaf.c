@@ -118,6 +118,7 @@ void tree_lower_pivot(struct sheaf_tree *tree, const struct tree_path *path, uin
 		step++;
 	/* Partner: none; in the keys between there is nothing to be found on either way. */
 	store_relaxed(&tree_inner(step->node)->pivot[step->slot], end);
+	tree->version++;
 	if (tree->gaps)
 		tree_gaps_refresh(tree, end + 1);
 }
@@ -154,22 +155,19 @@ static void publish(struct tree_leaf *leaf, uint32_t live)
 	store_release(&leaf->head.live, (uint16_t)live);
 }
 
-/* The one key of a leaf of points, where it is not yet. */
-static enum tree_tried put_point(struct sheaf_tree *tree, const struct tree_step *step,
-				 uint64_t key, void *entry)
+bool tree_leaf_put(struct sheaf_tree *tree, struct tree_leaf *leaf, uint64_t key, void *entry)
 {
-	struct tree_leaf *leaf = tree_leaf(step->node);
 	const uint32_t slot = leaf->head.used;
 
 	if (slot == TREE_POINTS)
-		return TREE_ELSEWHERE;
+		return false;
 	enlist(leaf, slot, rank_of(leaf, key));
 	write_slot(leaf, slot, key, key, entry);
 	leaf->head.used++;
 	leaf->head.count++;
 	publish(leaf, leaf->head.live | 1u << slot);
 	tree->entries++;
-	return TREE_CHANGED;
+	return true;
 }
 
 enum tree_tried tree_leaf_store(struct sheaf_tree *tree, const struct tree_path *path,
@@ -192,7 +190,8 @@ enum tree_tried tree_leaf_store(struct sheaf_tree *tree, const struct tree_path 
 		if (entry && first != last)
 			return TREE_ELSEWHERE;
 		if (!found)
-			return put_point(tree, step, first, entry);
+			return tree_leaf_put(tree, leaf, first, entry) ? TREE_CHANGED
+								       : TREE_ELSEWHERE;
 	}
 	if (found && entry && !(found & (found - 1))) {
 		slot = (uint32_t)__builtin_ctz(found);

@@ -126,13 +126,12 @@ void tree_borrow(struct tree_write *w, uint32_t level)
 	tree_bury(w, right->node);
 }
 
-static void *take(struct tree_write *w)
+static void *take(struct sheaf_tree *tree, struct tree_write *w)
 {
-	struct sheaf_cache *nodes = w->tree->nodes;
-	void *object =
-		w->sheaf ? sheaf_cache_alloc_from(nodes, w->sheaf) : sheaf_cache_alloc(nodes, 0);
+	void *object = w && w->sheaf ? sheaf_cache_alloc_from(tree->nodes, w->sheaf)
+				     : sheaf_cache_alloc(tree->nodes, 0);
 
-	if (object)
+	if (object && w)
 		w->fresh[w->n_fresh++] = object;
 	return object;
 }
@@ -145,19 +144,22 @@ static void fill_gaps(struct tree_gaps *gaps, const struct tree_item *item, uint
 		gaps->gap[i] = i < n ? item[i].gap : 0;
 }
 
-static struct tree_node *make_inner(struct tree_write *w, uint32_t level,
-				    const struct tree_item *item, uint32_t n)
+struct tree_node *tree_make_inner(struct sheaf_tree *tree, struct tree_write *w, uint32_t level,
+				  const struct tree_item *item, uint32_t n)
 {
-	struct tree_inner *inner = take(w);
+	struct tree_inner *inner = take(tree, w);
 	uint32_t i;
 
 	if (!inner)
 		return NULL;
 	inner->gaps = NULL;
-	if (w->tree->gaps) {
-		inner->gaps = take(w);
-		if (!inner->gaps)
+	if (tree->gaps) {
+		inner->gaps = take(tree, w);
+		if (!inner->gaps) {
+			if (!w)
+				sheaf_cache_free(tree->nodes, inner);
 			return NULL;
+		}
 		fill_gaps(inner->gaps, item, n);
 	}
 	inner->head = (struct tree_node){.level = (uint8_t)level, .count = (uint16_t)n};
@@ -172,14 +174,16 @@ static struct tree_node *make_inner(struct tree_write *w, uint32_t level,
 	return &inner->head;
 }
 
-static struct tree_node *make_leaf(struct tree_write *w, const struct tree_item *item, uint32_t n)
+struct tree_node *tree_make_leaf(struct sheaf_tree *tree, struct tree_write *w,
+				 const struct tree_item *item, uint32_t n)
 {
-	struct tree_leaf *leaf = take(w);
+	struct tree_leaf *leaf = take(tree, w);
 
 	if (!leaf)
 		return NULL;
 	tree_leaf_fill(leaf, item, n);
-	w->entries_made += n;
+	if (w)
+		w->entries_made += n;
 	return &leaf->head;
 }
 
@@ -205,7 +209,7 @@ static bool append(struct tree_write *w, struct tree_items *made)
 	const struct tree_step *step = &w->left.step[0];
 	struct tree_leaf *leaf = tree_leaf(step->node);
 	const struct tree_item *item = &w->pool.item[w->pool.n - 1];
-	struct tree_node *node = make_leaf(w, item, 1);
+	struct tree_node *node = tree_make_leaf(w->tree, w, item, 1);
 	uint64_t end;
 
 	if (!node)
@@ -249,7 +253,8 @@ bool tree_divide(struct tree_write *w, uint32_t level, bool borrowed, struct tre
 		share = edge ? room : (n - from + nodes - 1) / nodes;
 		if (share > n - from)
 			share = n - from;
-		node = level ? make_inner(w, level, item, share) : make_leaf(w, item, share);
+		node = level ? tree_make_inner(w->tree, w, level, item, share)
+			     : tree_make_leaf(w->tree, w, item, share);
 		if (!node)
 			return false;
 		w->level_made[level]++;

@@ -8,6 +8,9 @@
  *	tree.c		create, destroy, lock, statistics
  *	tree_bound.c	how many objects writes take at most; prepare, finish
  *	tree_read.c	load and cursors
+ *	tree_view.c	what readers make of cursors: snapshots, holes
+ *	tree_cursor.c	writes by cursor
+ *	tree_build.c	a tree from ranges in order, or from another tree
  *	tree_leaf.c	a write in one leaf, changed in place
  *	tree_write.c	store, insert, erase; a write that replaces nodes
  *	tree_level.c	one level of such a write: gather, borrow, divide
@@ -148,8 +151,11 @@ struct sheaf_tree {
 	/* The writer's, under the writer lock. prepare reads height without it. */
 	pthread_mutex_t lock cacheline_aligned;
 	uint32_t height;
-	/* Counts the writes that replaced nodes: cursors that write compare it. */
+	/* Changes whenever a node is replaced or a span ends earlier: cursors that write
+	 * compare it. */
 	uint64_t version;
+	/* Odd during a write; two more with each. Partner: sheaf_tree_snapshot_range(). */
+	uint64_t moment;
 	uint64_t entries;
 	uint64_t writes;
 	uint64_t nodes_made;
@@ -175,26 +181,40 @@ static inline uint32_t tree_objects(const struct sheaf_tree *tree)
 	return tree->gaps ? 2 : 1;
 }
 
-/* All lines of a node: which ones a search needs is known only when it has the first. */
+/* All lines of a node but the first, which is looked at right away: which of them a search
+ * needs is known only when it has that. */
 static inline void tree_prefetch(const struct tree_node *node)
 {
 	const char *at = (const char *)node;
 
-	__builtin_prefetch(at);
 	__builtin_prefetch(at + CACHE_LINE);
 	__builtin_prefetch(at + 2 * CACHE_LINE);
 	__builtin_prefetch(at + 3 * CACHE_LINE);
 }
 
-/* The child whose span holds a key. Counts instead of branching; see the padding. Pivots
- * may be lowered meanwhile; tree.c says why that is harmless. */
+/*
+ * The child whose span holds a key. Counts instead of branching; see the padding: first
+ * among all thirds of the pivots, then in one. Pivots may be lowered meanwhile; tree.c says
+ * why that is harmless.
+ */
 static inline uint32_t tree_slot(const struct tree_inner *inner, uint64_t key)
 {
-	uint32_t i, slot = 0;
+	const uint64_t *pivot = inner->pivot;
+	uint32_t i, third, slot = 0;
 
+	if (TREE_PIVOTS != 14) {
+		for (i = 0; i < TREE_PIVOTS; i++)
+			slot += load_relaxed(&pivot[i]) < key;
+		return slot;
+	}
+	/* 0 to 3, 5 to 8, 10 to 13, with 4 and 9 between them. */
+	third = load_relaxed(&pivot[4]) < key;
+	third += load_relaxed(&pivot[9]) < key;
+	slot = 5 * third;
+	pivot += slot;
 	unrolled
-	for (i = 0; i < TREE_PIVOTS; i++)
-		slot += load_relaxed(&inner->pivot[i]) < key;
+	for (i = 0; i < 4; i++)
+		slot += load_relaxed(&pivot[i]) < key;
 	return slot;
 }
 
@@ -259,27 +279,45 @@ static inline uint64_t tree_leaf_end(const struct tree_leaf *leaf)
 	return tree_last(leaf, tree_order_at(tree_list(leaf), leaf->head.count - 1u));
 }
 
-/* Live slots whose range has a key of first .. last. Of slots that no live has named yet
- * it reads what is there, and masks it. */
-static inline uint32_t tree_leaf_find(const struct tree_leaf *leaf, uint32_t live, uint64_t first,
-				      uint64_t last)
+/* The live slot whose range has a key, as a bit; 0 if there is none. Of slots that no live
+ * has named yet it reads what is there, and masks it. Each bit is a carry: from the
+ * highest slot down, 4 or 6 instructions each. */
+static inline uint32_t tree_leaf_hold(const struct tree_leaf *leaf, uint32_t live, uint64_t key)
 {
-	uint32_t i, found = 0;
+	uint32_t i, bits = 0;
 
 	if (leaf->head.kind == TREE_KIND_POINTS) {
 		unrolled
-		for (i = 0; i < TREE_POINTS; i++)
-			found |= (uint32_t)(load_relaxed(&leaf->points.key[i]) - first <=
-					    last - first)
-				 << i;
+		for (i = TREE_POINTS; i-- > 0;)
+			bits += bits + ((load_relaxed(&leaf->points.key[i]) ^ key) < 1);
+		return bits & live;
+	}
+	unrolled
+	for (i = TREE_RANGES; i-- > 0;) {
+		const uint64_t first = load_relaxed(&leaf->ranges.first[i]);
+
+		bits += bits + (load_relaxed(&leaf->ranges.last[i]) - first < key - first);
+	}
+	return ~bits & live;
+}
+
+/* Live slots whose range has a key of first .. last. */
+static inline uint32_t tree_leaf_find(const struct tree_leaf *leaf, uint32_t live, uint64_t first,
+				      uint64_t last)
+{
+	uint32_t i, bits = 0;
+
+	if (leaf->head.kind == TREE_KIND_POINTS) {
+		unrolled
+		for (i = TREE_POINTS; i-- > 0;)
+			bits += bits + (last - first < load_relaxed(&leaf->points.key[i]) - first);
 	} else {
 		unrolled
-		for (i = 0; i < TREE_RANGES; i++)
-			found |= ((uint32_t)(load_relaxed(&leaf->ranges.first[i]) <= last) &
-				  (uint32_t)(load_relaxed(&leaf->ranges.last[i]) >= first))
-				 << i;
+		for (i = TREE_RANGES; i-- > 0;)
+			bits += bits + ((uint32_t)(last < load_relaxed(&leaf->ranges.first[i])) |
+					(uint32_t)(load_relaxed(&leaf->ranges.last[i]) < first));
 	}
-	return found & live;
+	return ~bits & live;
 }
 
 /* A node on a path, where the path leaves it, and its span. */
@@ -327,6 +365,26 @@ enum tree_tried {
  * within that leaf and can be done by one store. */
 enum tree_tried tree_leaf_store(struct sheaf_tree *tree, const struct tree_path *path,
 				uint64_t first, uint64_t last, void *entry);
+
+/* Store a key where it is not yet, in a leaf of points in whose span it is, if that has a
+ * slot left. */
+bool tree_leaf_put(struct sheaf_tree *tree, struct tree_leaf *leaf, uint64_t key, void *entry);
+
+/* Paused on a range, or where one was. */
+void tree_cursor_set(struct sheaf_tree_cursor *cursor, uint64_t first, uint64_t last, void *entry);
+
+/* A write begins, and ends. */
+static inline void tree_moment_begin(struct sheaf_tree *tree)
+{
+	/* Partner: sheaf_tree_snapshot_range(). Before each release that publishes. */
+	store_relaxed(&tree->moment, tree->moment + 1);
+}
+
+static inline void tree_moment_end(struct sheaf_tree *tree)
+{
+	/* Partner: sheaf_tree_snapshot_range(). After all that was published. */
+	store_release(&tree->moment, tree->moment + 1);
+}
 
 /* The largest hole in a leaf whose span is lo to hi; in an inner node no hole is larger. */
 uint64_t tree_node_gap(const struct tree_node *node, uint64_t lo, uint64_t hi);

@@ -54,7 +54,7 @@ void *sheaf_tree_load_rcu(const struct sheaf_tree *tree, uint64_t key)
 		tree_prefetch(node);
 	}
 	leaf = tree_leaf(node);
-	found = tree_leaf_find(leaf, tree_live(leaf), key, key);
+	found = tree_leaf_hold(leaf, tree_live(leaf), key);
 	return found ? tree_entry(leaf, (uint32_t)__builtin_ctz(found)) : NULL;
 }
 
@@ -72,32 +72,46 @@ void *sheaf_tree_load(const struct sheaf_tree *tree, uint64_t key)
 
 void sheaf_tree_cursor_init(struct sheaf_tree_cursor *cursor, const struct sheaf_tree *tree)
 {
-	*cursor = (struct sheaf_tree_cursor){.tree = tree, .state = NOWHERE};
+	*cursor = (struct sheaf_tree_cursor){
+		.tree = tree, .state = NOWHERE, .order = TREE_ORDER_EMPTY};
 }
 
 void sheaf_tree_cursor_pause(struct sheaf_tree_cursor *cursor)
 {
 	cursor->leaf = NULL;
+	/* A step within a leaf has nowhere to go. */
+	cursor->order = TREE_ORDER_EMPTY;
 	if (cursor->state == ON_RANGE)
 		cursor->state = PAUSED;
+}
+
+void tree_cursor_set(struct sheaf_tree_cursor *cursor, uint64_t first, uint64_t last, void *entry)
+{
+	cursor->first = first;
+	cursor->last = last;
+	cursor->entry = entry;
+	cursor->leaf = NULL;
+	cursor->order = TREE_ORDER_EMPTY;
+	cursor->state = PAUSED;
 }
 
 static void *stand_nowhere(struct sheaf_tree_cursor *cursor, uint32_t state)
 {
 	cursor->leaf = NULL;
+	cursor->order = TREE_ORDER_EMPTY;
 	cursor->entry = NULL;
 	cursor->state = state;
 	return NULL;
 }
 
-static inline void *stand_on(struct sheaf_tree_cursor *cursor, const struct tree_leaf *leaf,
-			     uint32_t place)
+static void *stand_on(struct sheaf_tree_cursor *cursor, uint32_t place)
 {
 	const uint32_t slot = tree_order_at(cursor->order, place);
 
-	cursor->first = tree_first(leaf, slot);
-	cursor->last = tree_last(leaf, slot);
-	cursor->entry = tree_entry(leaf, slot);
+	cursor->first = cursor->firsts[slot];
+	cursor->last = cursor->lasts[slot];
+	/* Partner: the writer's replacing an entry in tree_leaf_store(). */
+	cursor->entry = load_acquire(&cursor->entries[slot]);
 	cursor->place = place;
 	return cursor->entry;
 }
@@ -108,8 +122,18 @@ static const struct tree_leaf *enter(struct sheaf_tree_cursor *cursor, const str
 	const struct tree_leaf *leaf = tree_leaf(node);
 	const uint32_t live = tree_live(leaf);
 
+	if (node->kind == TREE_KIND_POINTS) {
+		cursor->firsts = leaf->points.key;
+		cursor->lasts = leaf->points.key;
+		cursor->entries = leaf->points.entry;
+	} else {
+		cursor->firsts = leaf->ranges.first;
+		cursor->lasts = leaf->ranges.last;
+		cursor->entries = leaf->ranges.entry;
+	}
 	cursor->leaf = leaf;
 	cursor->order = tree_order_live(load_relaxed(&leaf->order), live);
+	cursor->place = 0;
 	cursor->state = ON_RANGE;
 	return leaf;
 }
@@ -122,7 +146,7 @@ static bool stand_up(struct sheaf_tree_cursor *cursor, const struct tree_leaf *l
 	while ((slot = tree_order_at(cursor->order, place)) != TREE_NONE &&
 	       tree_last(leaf, slot) < key)
 		place++;
-	return slot != TREE_NONE && (stand_on(cursor, leaf, place), true);
+	return slot != TREE_NONE && (stand_on(cursor, place), true);
 }
 
 /* Stand on the highest range that reaches down to @p key or beyond, or not at all. */
@@ -133,7 +157,7 @@ static bool stand_down(struct sheaf_tree_cursor *cursor, const struct tree_leaf 
 	while ((slot = tree_order_at(cursor->order, place)) != TREE_NONE &&
 	       tree_first(leaf, slot) <= key)
 		place++;
-	return place && (stand_on(cursor, leaf, place - 1), true);
+	return place && (stand_on(cursor, place - 1), true);
 }
 
 /* From a node down its first or its last children. */
@@ -273,13 +297,10 @@ static void *prev_leaf(struct sheaf_tree_cursor *cursor)
 	return cursor->entry;
 }
 
-void *sheaf_tree_next_rcu(struct sheaf_tree_cursor *cursor)
+void *sheaf_tree_next_leaf_rcu(struct sheaf_tree_cursor *cursor)
 {
-	if (likely(cursor->state == ON_RANGE)) {
-		if (likely(tree_order_at(cursor->order, cursor->place + 1) != TREE_NONE))
-			return stand_on(cursor, cursor->leaf, cursor->place + 1);
+	if (likely(cursor->state == ON_RANGE))
 		return next_leaf(cursor);
-	}
 	if (cursor->state == PAST_END)
 		return NULL;
 	if (cursor->state != PAUSED)
@@ -292,7 +313,7 @@ void *sheaf_tree_prev_rcu(struct sheaf_tree_cursor *cursor)
 {
 	if (likely(cursor->state == ON_RANGE)) {
 		if (cursor->place)
-			return stand_on(cursor, cursor->leaf, cursor->place - 1);
+			return stand_on(cursor, cursor->place - 1);
 		return prev_leaf(cursor);
 	}
 	if (cursor->state == BEFORE_START)

@@ -269,12 +269,14 @@ static int write_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, u
 	}
 	if (prep && (!prep->writes || !sheaf_tree_prepared_locked(tree, prep)))
 		return -EAGAIN;
+	tree_moment_begin(tree);
 	if (tree->height)
 		tried = tree_leaf_store(tree, &w.left, first, last, entry);
 	else if (!entry)
 		tried = TREE_UNCHANGED;
 	if (tried == TREE_ELSEWHERE)
 		err = replace(&w, tree, prep ? prep->sheaf : NULL, first, last, entry);
+	tree_moment_end(tree);
 	if (err)
 		return err;
 	tree->writes += tried != TREE_UNCHANGED;
@@ -330,7 +332,7 @@ int sheaf_tree_erase_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *pre
 		return -ENOENT;
 	tree_descend(tree, key, &w.left);
 	leaf = tree_leaf(w.left.step[0].node);
-	slot = tree_leaf_find(leaf, leaf->head.live, key, key);
+	slot = tree_leaf_hold(leaf, leaf->head.live, key);
 	if (!slot)
 		return -ENOENT;
 	slot = (uint32_t)__builtin_ctz(slot);
@@ -339,9 +341,11 @@ int sheaf_tree_erase_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *pre
 	old = *tree_entry_at(leaf, slot);
 	key = tree_first(leaf, slot);
 	last = tree_last(leaf, slot);
+	tree_moment_begin(tree);
 	tried = tree_leaf_store(tree, &w.left, key, last, NULL);
 	if (tried == TREE_ELSEWHERE)
 		err = replace(&w, tree, prep ? prep->sheaf : NULL, key, last, NULL);
+	tree_moment_end(tree);
 	if (err)
 		return err;
 	tree->writes++;
@@ -360,4 +364,15 @@ int sheaf_tree_erase(struct sheaf_tree *tree, uint64_t key, void **entry)
 	err = sheaf_tree_erase_locked(tree, NULL, key, entry);
 	sheaf_tree_unlock(tree);
 	return err;
+}
+
+int sheaf_tree_erase_range_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep,
+				  uint64_t first, uint64_t last)
+{
+	return write_locked(tree, prep, first, last, NULL, STORE);
+}
+
+int sheaf_tree_erase_range(struct sheaf_tree *tree, uint64_t first, uint64_t last)
+{
+	return sheaf_tree_store(tree, first, last, NULL);
 }

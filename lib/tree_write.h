@@ -76,6 +76,16 @@ void tree_lower_pivot(struct sheaf_tree *tree, const struct tree_path *path, uin
 /* Write a leaf as a whole: at most TREE_RANGES items, or TREE_POINTS single keys. */
 void tree_leaf_fill(struct tree_leaf *leaf, const struct tree_item *item, uint32_t n);
 
+/* Nodes of items. Of @p w, from what was set aside, and noted there to be counted or given
+ * back; without it from the cache. NULL if there is no memory. */
+struct tree_node *tree_make_inner(struct sheaf_tree *tree, struct tree_write *w, uint32_t level,
+				  const struct tree_item *item, uint32_t n);
+struct tree_node *tree_make_leaf(struct sheaf_tree *tree, struct tree_write *w,
+				 const struct tree_item *item, uint32_t n);
+
+/* Free a node and all below it at once. */
+void tree_free_subtree(struct sheaf_tree *tree, struct tree_node *node);
+
 /* Fill the pool with what the leaves from left to right hold once first .. last is
  * overwritten by @p entry (NULL: by a hole). The tree may be empty. */
 void tree_gather_ranges(struct tree_write *w, uint64_t first, uint64_t last, void *entry);

@@ -297,12 +297,20 @@ struct sheaf_tree_cursor {
 	uint64_t last;
 	void *entry;
 	/* private */
-	const void *leaf;
-	const void *above;
+	const uint64_t *firsts;
+	const uint64_t *lasts;
+	void *const *entries;
 	uint64_t order;
 	uint32_t place;
-	uint32_t slot;
 	uint32_t state;
+	const void *leaf;
+	const void *above;
+	uint32_t slot;
+	/* Of one that writes: a leaf, its span, and the version of the tree in which it was so. */
+	void *home;
+	uint64_t lo;
+	uint64_t hi;
+	uint64_t version;
 };
 
 /**
@@ -318,26 +326,47 @@ void sheaf_tree_cursor_init(struct sheaf_tree_cursor *cursor, const struct sheaf
  *
  * Context: a read section, or under the writer lock. A cursor may be carried from
  *	one read section to the next only through sheaf_tree_cursor_pause().
- * Ordering: as sheaf_tree_load_rcu(). Progress: wait-free, O(height).
+ * Ordering: as sheaf_tree_load_rcu(). Progress: lock-free, O(height): it begins anew if all
+ *	that was there from @p key to the next leaf's end has been erased meanwhile.
  * Return: the entry; NULL if there is none (the cursor then stands past the end).
  */
 void *sheaf_tree_find_rcu(struct sheaf_tree_cursor *cursor, uint64_t key);
 
 /**
+ * The part of sheaf_tree_next_rcu() that goes to another leaf.
+ *
+ * Context, Ordering, Progress, Return: as there.
+ */
+void *sheaf_tree_next_leaf_rcu(struct sheaf_tree_cursor *cursor);
+
+/**
  * Go to the next range in key order. Ranges that no write touches during a scan are
  * each seen exactly once; ranges never overlap within a scan: if one was stored
  * meanwhile that reaches back over keys already passed, first is the first key after
- * those.
+ * those. What is seen of a range is as new as the call that last went down from the
+ * root, or newer.
  *
- * Context, Ordering: as sheaf_tree_find_rcu(). Progress: wait-free, O(height).
+ * Context, Ordering: as sheaf_tree_find_rcu(). Progress: a step within a leaf is wait-free and
+ *	inline; to the next leaf as sheaf_tree_find_rcu().
  * Return: the entry; NULL past the end.
  */
-void *sheaf_tree_next_rcu(struct sheaf_tree_cursor *cursor);
+static inline void *sheaf_tree_next_rcu(struct sheaf_tree_cursor *cursor)
+{
+	const unsigned slot = (unsigned)(cursor->order >> (4 * cursor->place + 4)) & 15;
+
+	if (slot == 15)
+		return sheaf_tree_next_leaf_rcu(cursor);
+	cursor->place++;
+	cursor->first = cursor->firsts[slot];
+	cursor->last = cursor->lasts[slot];
+	cursor->entry = __atomic_load_n(&cursor->entries[slot], __ATOMIC_ACQUIRE);
+	return cursor->entry;
+}
 
 /**
  * Go to the previous range in key order; see sheaf_tree_next_rcu().
  *
- * Context, Ordering: as sheaf_tree_find_rcu(). Progress: wait-free, O(height).
+ * Context, Ordering, Progress: as sheaf_tree_find_rcu().
  * Return: the entry; NULL before the start.
  */
 void *sheaf_tree_prev_rcu(struct sheaf_tree_cursor *cursor);
@@ -349,6 +378,197 @@ void *sheaf_tree_prev_rcu(struct sheaf_tree_cursor *cursor);
  * Context: any. Ordering: none. Progress: wait-free.
  */
 void sheaf_tree_cursor_pause(struct sheaf_tree_cursor *cursor);
+
+/**
+ * As sheaf_tree_store_locked() without nodes set aside; the cursor then stands on what was
+ * stored (NULL: paused before it). Where it has stood beside, it need not be searched for:
+ * this is the fast way to store keys in ascending order.
+ *
+ * @param cursor made by sheaf_tree_cursor_init() for this tree
+ * @param first first key of the range
+ * @param last last key, inclusive
+ * @param entry any pointer; NULL erases the range
+ *
+ * Context: under the writer lock; the cursor is used by writers only.
+ * Ordering, Progress: as sheaf_tree_store(). Return: as sheaf_tree_store(); the cursor is
+ *	unchanged on failure.
+ */
+int sheaf_tree_cursor_store_locked(struct sheaf_tree_cursor *cursor, uint64_t first, uint64_t last,
+				   void *entry);
+
+/**
+ * As sheaf_tree_cursor_store_locked(), takes the writer lock.
+ *
+ * Context, Ordering, Progress: as sheaf_tree_store(). Return: as there.
+ */
+int sheaf_tree_cursor_store(struct sheaf_tree_cursor *cursor, uint64_t first, uint64_t last,
+			    void *entry);
+
+/**
+ * Erase the range that the cursor stands on, which then is paused there: next and prev go on
+ * from its keys.
+ *
+ * Context: under the writer lock, where the cursor has been set or moved.
+ * Ordering, Progress: as sheaf_tree_store().
+ * Return: 0; -ENOENT if it stands on none; -ENOMEM (tree and cursor unchanged).
+ */
+int sheaf_tree_cursor_erase_locked(struct sheaf_tree_cursor *cursor);
+
+/**
+ * Erase all keys of a range; sheaf_tree_store() of NULL by another name.
+ *
+ * Context, Ordering, Progress, Return: as sheaf_tree_store().
+ */
+int sheaf_tree_erase_range(struct sheaf_tree *tree, uint64_t first, uint64_t last);
+
+/**
+ * As sheaf_tree_erase_range(), under the writer lock; see sheaf_tree_store_locked().
+ *
+ * Context, Ordering, Progress, Return: as sheaf_tree_store_locked().
+ */
+int sheaf_tree_erase_range_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep,
+				  uint64_t first, uint64_t last);
+
+/** One range, for arrays of them. */
+struct sheaf_tree_range {
+	uint64_t first;
+	uint64_t last;
+	void *entry;
+};
+
+/**
+ * Copy all ranges of a window as they were at one moment, however many writes there were
+ * meanwhile. Those that reach out of it are given whole.
+ *
+ * @param tree which
+ * @param first lowest key of the window
+ * @param last highest key, inclusive
+ * @param ranges room for @p n
+ * @param n most ranges to copy
+ * @param got set to how many there are, also if that is more than @p n
+ * @param retries how often to begin anew if the tree was written to meanwhile
+ *
+ * Context: a read section; or under the writer lock, where no retry is needed.
+ * Ordering: as sheaf_tree_load_rcu(). Progress: wait-free, 1 + @p retries walks.
+ * Return: 0; -EAGAIN if the tree was written to during each walk; -ENOBUFS if @p n is too
+ *	small (@p got is right, and so are the first @p n); -EINVAL if first > last.
+ */
+int sheaf_tree_snapshot_range(const struct sheaf_tree *tree, uint64_t first, uint64_t last,
+			      struct sheaf_tree_range *ranges, size_t n, size_t *got,
+			      unsigned retries);
+
+/** A walk over holes, in the caller's memory; first and last may be read. */
+struct sheaf_tree_holes {
+	uint64_t first;
+	uint64_t last;
+	/* private */
+	struct sheaf_tree_cursor cursor;
+	uint64_t from;
+	uint64_t end;
+	bool done;
+};
+
+/**
+ * Begin a walk over the holes of a window.
+ *
+ * Context: any. Ordering: none. Progress: wait-free.
+ */
+void sheaf_tree_holes_init(struct sheaf_tree_holes *holes, const struct sheaf_tree *tree,
+			   uint64_t first, uint64_t last);
+
+/**
+ * Go to the next hole; what reaches out of the window is cut. What was stored or erased
+ * meanwhile may or may not be seen.
+ *
+ * Context, Ordering, Progress: as sheaf_tree_next_rcu(). One read section for the whole walk.
+ * Return: true, and first and last are set; false past the last one.
+ */
+bool sheaf_tree_hole_next_rcu(struct sheaf_tree_holes *holes);
+
+/**
+ * Fill an empty tree from ranges in ascending order: full nodes, O(n).
+ *
+ * @param tree empty
+ * @param ranges in ascending order, not overlapping, no entry NULL
+ * @param n how many
+ *
+ * Context: takes the writer lock. Ordering: as sheaf_tree_store(), all at one moment.
+ * Progress: blocking.
+ * Return: 0; -EINVAL if they are not as they must be, -EEXIST if the tree is not empty,
+ *	-ENOMEM (tree unchanged).
+ */
+int sheaf_tree_build(struct sheaf_tree *tree, const struct sheaf_tree_range *ranges, size_t n);
+
+/**
+ * Fill an empty tree with all ranges of another one, as they are at one moment: like
+ * fork(). The trees share nothing but the entries.
+ *
+ * @param copy empty, not reachable by others; may have another node cache and other flags
+ * @param tree whose writer lock is taken
+ *
+ * Context, Ordering, Progress: as sheaf_tree_build(); O(n).
+ * Return: 0; -EEXIST if @p copy is not empty; -ENOMEM (it stays empty).
+ */
+int sheaf_tree_dup(struct sheaf_tree *copy, struct sheaf_tree *tree);
+
+/** Which place to find among free keys. Zero: none, default, or the lowest. */
+struct sheaf_tree_gap {
+	/** Lowest and highest key of the window. */
+	uint64_t min;
+	uint64_t max;
+	/** Keys wanted, at least 1. */
+	uint64_t size;
+	/** The place is a multiple of `align`, a power of two, plus `offset`, which is below it. */
+	uint64_t align;
+	uint64_t offset;
+	/** The highest place instead of the lowest. */
+	bool highest;
+};
+
+/**
+ * Find a place where free keys in a row fit, under the writer lock.
+ *
+ * @param tree which
+ * @param gap what for
+ * @param at set to the first key of the place on success
+ *
+ * Context: under the writer lock. Ordering: none. Progress: wait-free.
+ * Return: 0; -ENOSPC if nothing fits; -EINVAL.
+ */
+int sheaf_tree_gap_locked(struct sheaf_tree *tree, const struct sheaf_tree_gap *gap, uint64_t *at);
+
+/**
+ * As sheaf_tree_gap_locked(), inside a read section. The place was free at one moment since the
+ * section began; holes that writes made meanwhile may be overlooked.
+ *
+ * Context, Ordering: as sheaf_tree_load_rcu(). Progress: wait-free.
+ * Return: as sheaf_tree_gap_locked().
+ */
+int sheaf_tree_gap_rcu(const struct sheaf_tree *tree, const struct sheaf_tree_gap *gap,
+		       uint64_t *at);
+
+/**
+ * Find a place and store an entry there, as one write.
+ *
+ * @param tree which
+ * @param gap what for
+ * @param entry not NULL
+ * @param at set to the first key of the place on success
+ *
+ * Context, Ordering, Progress: as sheaf_tree_store().
+ * Return: 0; -ENOSPC, -EINVAL, -ENOMEM (tree unchanged).
+ */
+int sheaf_tree_store_gap(struct sheaf_tree *tree, const struct sheaf_tree_gap *gap, void *entry,
+			 uint64_t *at);
+
+/**
+ * As sheaf_tree_store_gap(), under the writer lock; see sheaf_tree_store_locked().
+ *
+ * Context, Ordering, Progress: as sheaf_tree_store_locked().
+ * Return: as sheaf_tree_store_gap() and sheaf_tree_store_locked().
+ */
+int sheaf_tree_store_gap_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep,
+				const struct sheaf_tree_gap *gap, void *entry, uint64_t *at);
 
 /**
  * Find the lowest place where @p size free keys in a row fit.
