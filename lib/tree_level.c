@@ -66,6 +66,7 @@ void tree_gather_ranges(struct tree_write *w, uint64_t first, uint64_t last, voi
 		add(pool, tree_first(left, slot),
 		    tree_last(left, slot) < first ? tree_last(left, slot) : first - 1, 0,
 		    *tree_entry_at(left, slot));
+	w->at = pool->n;
 	if (entry)
 		add(pool, first, last, 0, entry);
 	list = right ? tree_list(right) : TREE_ORDER_EMPTY;
@@ -85,6 +86,7 @@ void tree_gather_children(struct tree_write *w, uint32_t level, const struct tre
 	pool->n = 0;
 	if (left->node)
 		add_children(pool, left, 0, left->slot);
+	w->at = pool->n;
 	memcpy(&pool->item[pool->n], made->item, made->n * sizeof(made->item[0]));
 	pool->n += made->n;
 	if (right->node)
@@ -225,7 +227,9 @@ static bool append(struct tree_write *w, struct tree_items *made)
 
 /*
  * Even shares, so that each node is legal and has room; but at the edge all nodes except
- * the last are full, because keys in ascending order always arrive there. One leaf that
+ * the last are full, because keys in ascending order always arrive there. A node that is
+ * full, and gets something before all else, makes one with as little as may be, because keys in
+ * descending order arrive there. One leaf that
  * would be left with next to no room, and a pool that fits in one inner node just so
  * after borrowing, make two: else the next write would divide it again.
  */
@@ -238,6 +242,8 @@ bool tree_divide(struct tree_write *w, uint32_t level, bool borrowed, struct tre
 	const uint32_t least = level ? TREE_LEAST : TREE_SPARSE;
 	uint32_t nodes = (n + room - 1) / room;
 	uint64_t lo = w->left.step[level].lo;
+	const bool descends = !edge && !borrowed && !w->at && n > room && n <= room + 2 &&
+			      w->left.step[level].node == w->right.step[level].node;
 	uint32_t from, share;
 
 	made->n = 0;
@@ -251,6 +257,8 @@ bool tree_divide(struct tree_write *w, uint32_t level, bool borrowed, struct tre
 		uint64_t last;
 
 		share = edge ? room : (n - from + nodes - 1) / nodes;
+		if (descends && !from)
+			share = least;
 		if (share > n - from)
 			share = n - from;
 		node = level ? tree_make_inner(w->tree, w, level, item, share)

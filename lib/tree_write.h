@@ -46,6 +46,8 @@ struct tree_write {
 	struct tree_path right;
 	/* What the nodes of the level in work are to hold. */
 	struct tree_items pool;
+	/* Where in the pool what is new begins. */
+	uint32_t at;
 	/* The range was put behind all others, into a leaf of its own. */
 	bool appended;
 	/* Objects taken; to be given back if the write fails. */
