@@ -25,6 +25,7 @@
 
 #include "base/atomic.h"
 #include "base/compiler.h"
+#include "tree_equal.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -287,6 +288,11 @@ static inline uint32_t tree_leaf_hold(const struct tree_leaf *leaf, uint32_t liv
 	uint32_t i, bits = 0;
 
 	if (leaf->head.kind == TREE_KIND_POINTS) {
+#ifdef TREE_EQUAL_16
+		/* The word behind the keys is an entry. */
+		if (TREE_POINTS == 15)
+			return tree_equal_16(leaf->points.key, key) & live;
+#endif
 		unrolled
 		for (i = TREE_POINTS; i-- > 0;)
 			bits += bits + ((load_relaxed(&leaf->points.key[i]) ^ key) < 1);
