@@ -69,8 +69,12 @@ static struct sheaf *take_base(struct sheaf_cache *cache, uint32_t n, bool nowai
 		cache_put_sheaf(cache, sheaf, nowait);
 		sheaf = NULL;
 	}
-	if (!sheaf && !nowait)
-		sheaf = sheaf_new(cache_capacity(cache));
+	if (!sheaf && !nowait) {
+		/* It may be less by now than when we were called. */
+		uint32_t capacity = cache_capacity(cache);
+
+		sheaf = sheaf_new(capacity > n ? capacity : n);
+	}
 	return sheaf;
 }
 

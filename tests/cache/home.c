@@ -26,9 +26,17 @@ static void *objects[MANY];
 /* Where the calling thread is. */
 static __thread int here;
 
+/* What the capacity becomes in the midst of the next call that asks where it is; 0 for nothing. */
+static __thread uint32_t new_capacity;
+
 static int tell_place(void *arg)
 {
+	uint32_t capacity = new_capacity;
+
 	(void)arg;
+	new_capacity = 0;
+	if (capacity)
+		sheaf_cache_set_capacity(cache, capacity);
 	return here;
 }
 
@@ -249,6 +257,23 @@ START_TEST(local_prefill)
 }
 END_TEST
 
+/* A sheaf that is made after the capacity has become less holds what was asked for all the same. */
+START_TEST(prefill_while_the_capacity_falls)
+{
+	struct sheaf *sheaf;
+
+	begin((struct sheaf_cache_attr){0});
+	new_capacity = 1;
+	sheaf = sheaf_cache_prefill(cache, CAPACITY, 0);
+	ck_assert_uint_eq(cache_stats(cache).capacity, 1);
+	ck_assert_ptr_nonnull(sheaf);
+	ck_assert_uint_ge(sheaf->capacity, CAPACITY);
+	ck_assert(sheaf_check(sheaf));
+	sheaf_cache_return(cache, sheaf);
+	end();
+}
+END_TEST
+
 START_TEST(node_without_memory_is_served)
 {
 	begin((struct sheaf_cache_attr){0});
@@ -390,6 +415,7 @@ int main(void)
 	tcase_add_test(tc, bulk_and_ripe_objects_are_sorted);
 	tcase_add_test(tc, alloc_on_a_node);
 	tcase_add_test(tc, local_prefill);
+	tcase_add_test(tc, prefill_while_the_capacity_falls);
 	tcase_add_test(tc, node_without_memory_is_served);
 	tcase_add_test(tc, siblings_come_before_the_backend);
 	tcase_add_test(tc, threads_of_all_nodes);
