@@ -268,10 +268,21 @@ bool cache_give_sibling(struct sheaf_cache *cache, struct cache_node *node, stru
 	return false;
 }
 
+/* To a barn what is left of a sheaf. An empty one stays within the limit, unless nothing may be freed. */
+static void put_rest(struct sheaf_cache *cache, struct sheaf_barn *barn, struct sheaf *sheaf,
+		     bool nowait)
+{
+	if (nowait || !sheaf_empty(sheaf))
+		sheaf_barn_keep(barn, sheaf);
+	else if (sheaf_outdated(cache, sheaf) || sheaf_barn_give_empty(barn, sheaf))
+		sheaf_delete(sheaf);
+}
+
 /* From the barns of a node, else a sheaf of its backend, the rest of which goes to its first barn. */
 static void *get_on(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 {
 	struct cache_node *first = &cache->node[numa * cache->spread];
+	bool nowait = flags & SHEAF_NOWAIT;
 	struct sheaf *sheaf;
 	void *object;
 	uint32_t i;
@@ -281,17 +292,18 @@ static void *get_on(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 		if (!sheaf)
 			continue;
 		object = sheaf_pop(sheaf);
-		sheaf_barn_keep(&first[i].barn, sheaf);
+		put_rest(cache, &first[i].barn, sheaf, nowait);
 		return object;
 	}
-	sheaf = flags & SHEAF_NOWAIT ? sheaf_barn_take_empty(&first->barn)
-				     : sheaf_new(cache_capacity(cache));
+	sheaf = sheaf_barn_take_empty(&first->barn);
+	if (!sheaf && !nowait)
+		sheaf = sheaf_new(cache_capacity(cache));
 	if (!sheaf)
 		return backend_get_on(cache, numa, flags, 1, 1, &object) ? object : NULL;
-	sheaf->size = (uint32_t)backend_get_on(cache, numa, flags, sheaf->capacity, 1,
-					       sheaf->objects);
+	sheaf->size =
+		(uint32_t)backend_get_on(cache, numa, flags, sheaf->capacity, 1, sheaf->objects);
 	object = sheaf_pop(sheaf);
-	sheaf_barn_keep(&first->barn, sheaf);
+	put_rest(cache, &first->barn, sheaf, nowait);
 	return object;
 }
 
@@ -301,10 +313,12 @@ void *sheaf_cache_alloc_node(struct sheaf_cache *cache, unsigned flags, int node
 	unsigned tries = 0;
 	void *object;
 
-	if (node == SHEAF_NODE_ANY || nodes == 1)
+	if (node == SHEAF_NODE_ANY)
 		return sheaf_cache_alloc(cache, flags);
 	if (node < 0 || (unsigned)node >= nodes)
 		return NULL;
+	if (nodes == 1)
+		return sheaf_cache_alloc(cache, flags);
 	if (!(flags & SHEAF_NOWAIT))
 		cache_unspill(cache);
 	if ((unsigned)node == cache_numa(cache))

@@ -274,6 +274,43 @@ START_TEST(prefill_while_the_capacity_falls)
 }
 END_TEST
 
+START_TEST(one_node_has_no_second)
+{
+	arena_init(&arena, 32);
+	cache = arena_cache(&arena, (struct sheaf_cache_attr){.nodes = 1});
+	ck_assert_ptr_null(sheaf_cache_alloc_node(cache, 0, 1));
+	ck_assert_ptr_null(sheaf_cache_alloc_node(cache, 0, -2));
+	objects[0] = sheaf_cache_alloc_node(cache, 0, 0);
+	ck_assert(arena_own(&arena, objects[0], ARENA_USER));
+	put(0, 1);
+	arena_cache_end(&arena, cache);
+}
+END_TEST
+
+/* Sheaves that are used up on the way are not piled up in the barn. */
+START_TEST(alloc_on_a_node_leaves_no_empty_sheaves)
+{
+	struct sheaf_barn_stats stats;
+
+	begin((struct sheaf_cache_attr){.barn_empty = 2});
+	for (unsigned i = 0; i < MANY; i++) {
+		objects[i] = sheaf_cache_alloc_node(cache, 0, 2);
+		ck_assert_int_eq(home(objects[i]), 2);
+		ck_assert(arena_own(&arena, objects[i], ARENA_USER));
+	}
+	sheaf_barn_stats(&cache->node[2].barn, &stats);
+	ck_assert_uint_le(stats.empty.held, 2);
+	/* Nor when there is nothing to be had. */
+	arena.most = MANY;
+	for (unsigned i = 0; i < 20 * CAPACITY; i++)
+		(void)sheaf_cache_alloc_node(cache, 0, 1);
+	sheaf_barn_stats(&cache->node[1].barn, &stats);
+	ck_assert_uint_le(stats.empty.held, 2);
+	put(0, MANY);
+	end();
+}
+END_TEST
+
 START_TEST(node_without_memory_is_served)
 {
 	begin((struct sheaf_cache_attr){0});
@@ -416,6 +453,8 @@ int main(void)
 	tcase_add_test(tc, alloc_on_a_node);
 	tcase_add_test(tc, local_prefill);
 	tcase_add_test(tc, prefill_while_the_capacity_falls);
+	tcase_add_test(tc, one_node_has_no_second);
+	tcase_add_test(tc, alloc_on_a_node_leaves_no_empty_sheaves);
 	tcase_add_test(tc, node_without_memory_is_served);
 	tcase_add_test(tc, siblings_come_before_the_backend);
 	tcase_add_test(tc, threads_of_all_nodes);
