@@ -140,13 +140,12 @@ static void tune(struct sheaf_cache *cache, uint64_t trips)
 	/* Half a line of header and whole lines of pointers, as default_capacity(). */
 	if (many)
 		next = 2 * capacity + 4;
-	else if (t->calm >= CALM_LOOKS)
-		next = capacity / 2 > t->least ? (capacity - 4) / 2 : t->least;
+	else if (t->calm >= CALM_LOOKS && capacity > t->least)
+		next = capacity > 2 * t->least + 4 ? (capacity - 4) / 2 : t->least;
 	else
 		return;
 	t->calm = 0;
-	if (next == capacity ||
-	    (next > capacity && (next > CAPACITY_TUNED_MAX || !fits(cache, next, slots))))
+	if (many && (next > CAPACITY_TUNED_MAX || !fits(cache, next, slots)))
 		return;
 	sheaf_cache_set_capacity(cache, next);
 	fetch_add_relaxed(&cache->tuned, 1);
@@ -161,8 +160,9 @@ static bool trim(struct sheaf_cache *cache, size_t *objects)
 	uint32_t i;
 
 	if (cache->cross) {
-		look = trim_slots(cache->cross);
-		left |= look.aged || look.young;
+		struct slots_look remote = trim_slots(cache->cross);
+
+		left |= remote.aged || remote.young;
 		/* The barn of a cross cache holds empty sheaves, and those that were idle. */
 		cache_drain_barns(cache->cross);
 	}

@@ -287,6 +287,22 @@ START_TEST(one_node_has_no_second)
 }
 END_TEST
 
+/* Trips of the cache count, not those of what it collects. */
+START_TEST(capacity_follows_local_load)
+{
+	begin((struct sheaf_cache_attr){.tune = true, .trim_us = UINT32_MAX});
+	/* A look each hundredth of a second: 200 trips are many. */
+	cache->trim_task.delay_ns = 10000000;
+	for (unsigned i = 0; i < 200; i++) {
+		get(0, 6 * CAPACITY);
+		put(0, 6 * CAPACITY);
+	}
+	sheaf_cache_trim(cache);
+	ck_assert_uint_eq(cache_stats(cache).capacity, 2 * CAPACITY + 4);
+	end();
+}
+END_TEST
+
 /* Sheaves that are used up on the way are not piled up in the barn. */
 START_TEST(alloc_on_a_node_leaves_no_empty_sheaves)
 {
@@ -453,6 +469,7 @@ int main(void)
 	tcase_add_test(tc, alloc_on_a_node);
 	tcase_add_test(tc, local_prefill);
 	tcase_add_test(tc, prefill_while_the_capacity_falls);
+	tcase_add_test(tc, capacity_follows_local_load);
 	tcase_add_test(tc, one_node_has_no_second);
 	tcase_add_test(tc, alloc_on_a_node_leaves_no_empty_sheaves);
 	tcase_add_test(tc, node_without_memory_is_served);

@@ -351,6 +351,26 @@ START_TEST(capacity_follows_the_load)
 }
 END_TEST
 
+/* Down to what it was made with and not below; and not up, where somebody has set it lower. */
+START_TEST(capacity_falls_to_what_it_was)
+{
+	static const uint32_t made[] = {1, 1, 3, 4, 4}, set[] = {4, 5, 8, 2, 12};
+
+	for (unsigned i = 0; i < 5; i++) {
+		uint64_t tuned = set[i] > made[i];
+
+		begin((struct sheaf_cache_attr){
+			.capacity = made[i], .tune = true, .trim_us = UINT32_MAX});
+		ck_assert_int_eq(sheaf_cache_set_capacity(cache, set[i]), 0);
+		for (unsigned n = 0; n < 40; n++)
+			sheaf_cache_trim(cache);
+		ck_assert_uint_eq(cache_stats(cache).capacity, tuned ? made[i] : set[i]);
+		ck_assert_uint_eq(cache_stats(cache).tuned, tuned);
+		end();
+	}
+}
+END_TEST
+
 /* What a fresh process may have: objects of 32 bytes. */
 static int count_objects(void)
 {
@@ -460,6 +480,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, trim_of_the_process);
 	tcase_add_test(tc, capacity_changes_in_use);
 	tcase_add_test(tc, capacity_follows_the_load);
+	tcase_add_test(tc, capacity_falls_to_what_it_was);
 	tcase_add_test(tc, bursts_leave_nothing);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
