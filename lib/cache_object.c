@@ -450,6 +450,8 @@ void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait
 		did = slot_do(cache, SLOT_INSTALL_IF_EMPTY, nowait, &io);
 	if (did == SLOT_DID)
 		sheaf = io.sheaf;
+	if (!nowait)
+		cache_arm_trim(cache);
 	if (!sheaf)
 		return;
 	if (nowait) {

@@ -241,6 +241,7 @@ static void ripe_run(struct sheaf_gp_task *task)
 				sheaf = cache_take_home(cache, node, sheaf, false);
 			if (!sheaf)
 				continue;
+			cache_arm_trim(cache);
 			if (!sheaf_empty(sheaf) && sheaf_barn_give_full(&node->barn, sheaf) == 0)
 				continue;
 			sheaf_flush(cache, sheaf);

@@ -415,6 +415,16 @@ bool cache_retire(struct sheaf_cache *cache, void *object, struct sheaf *fresh);
 void cache_take_in_retired(struct sheaf_cache *cache, struct cache_node *node, bool may_wait);
 void cache_unspill_slow(struct sheaf_cache *cache, struct cache_node *node, bool may_wait);
 
+/* T1: something has come into slots or barns, or is about to. What a cross cache has is looked at by
+ * the trim of its cache. */
+static inline void cache_arm_trim(struct sheaf_cache *cache)
+{
+	if (cache->cross_of)
+		cache = cache->cross_of;
+	if (unlikely(!load_relaxed(&cache->trim_task.armed)) && cache->trim_task.run)
+		sheaf_gp_arm(cache->trim_gp, &cache->trim_task);
+}
+
 static inline void cache_unspill(struct sheaf_cache *cache)
 {
 	struct cache_node *node = cache_node(cache);
@@ -424,9 +434,7 @@ static inline void cache_unspill(struct sheaf_cache *cache)
 		cache_unspill_slow(cache, node, false);
 	if (unlikely(load_relaxed(&cache->age_missed)))
 		cache_rcu_installed(cache);
-	/* T1, also for what this call is about to put into a slot: the run is later. */
-	if (unlikely(!load_relaxed(&cache->trim_task.armed)) && cache->trim_task.run)
-		sheaf_gp_arm(cache->trim_gp, &cache->trim_task);
+	cache_arm_trim(cache);
 }
 
 /* Objects that signal handlers left, all nodes. */

@@ -13,12 +13,13 @@
  * That is the price of a fast path that counts nothing.
  *
  *  T1  The task runs as long as there is anything to look at: a call that leaves the fast path
- *      arms it, a run arms it again if it has seen a sheaf. What comes into a cache comes by
- *      a slow path first, for the slots of an idle cache are empty. So an idle cache ends
- *      without sheaves, and then without wake-ups.
- *  T2  The arming exchange comes after the sheaf in program order, the run's clearing of the
- *      word before its look (as A1 in cache_ripe.c); a run that sees neither is followed by one
- *      that was armed then.
+ *      arms it, so does who puts ripe sheaves into barns, and a run arms it again if it has seen a
+ *      sheaf. What comes into a cache comes by a slow path first, for the slots of an idle
+ *      cache are empty. So an idle cache ends without sheaves, and then without wake-ups.
+ *  T2  A call looks whether the task is armed before its work and after it has put a sheaf into
+ *      the slot. It only looks: an exchange (as A1 in cache_ripe.c) would be paid for at each trip. So
+ *      what comes in the very moment of the last look may stay until the next such call, and so
+ *      does what a nowait call has put there: those do not call sources.
  *  T3  A cache is walked to by sheaf_trim() only while it is pinned, and who destroys it waits
  *      for that; so no lock of the registry is held while backends are called.
  *

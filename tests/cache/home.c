@@ -303,6 +303,28 @@ START_TEST(capacity_follows_local_load)
 }
 END_TEST
 
+/* What is freed far from home while the task rests wakes it. */
+START_TEST(late_strangers_are_trimmed)
+{
+	uint64_t deadline = test_ms() + 20000;
+
+	begin((struct sheaf_cache_attr){.trim_us = 30000});
+	move_to(1);
+	get(0, 2);
+	while (arena_out(&arena) != 2 || load_relaxed(&cache->trim_task.armed)) {
+		ck_assert_uint_lt(test_ms(), deadline);
+		test_sleep_ms(5);
+	}
+	here = 0;
+	put(0, 2);
+	while (arena_out(&arena)) {
+		ck_assert_uint_lt(test_ms(), deadline);
+		test_sleep_ms(5);
+	}
+	end();
+}
+END_TEST
+
 /* Sheaves that are used up on the way are not piled up in the barn. */
 START_TEST(alloc_on_a_node_leaves_no_empty_sheaves)
 {
@@ -470,6 +492,7 @@ int main(void)
 	tcase_add_test(tc, local_prefill);
 	tcase_add_test(tc, prefill_while_the_capacity_falls);
 	tcase_add_test(tc, capacity_follows_local_load);
+	tcase_add_test(tc, late_strangers_are_trimmed);
 	tcase_add_test(tc, one_node_has_no_second);
 	tcase_add_test(tc, alloc_on_a_node_leaves_no_empty_sheaves);
 	tcase_add_test(tc, node_without_memory_is_served);

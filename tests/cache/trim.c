@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+extern const struct rcu_flavor_struct urcu_memb_flavor;
+
 #define CAPACITY 4
 #define SIZE 32
 #define MANY 256
@@ -267,6 +269,46 @@ START_TEST(unused_caches_end_empty)
 }
 END_TEST
 
+/* Until the cache has nothing, and its task rests. */
+static void wait_for_rest(uint64_t out)
+{
+	uint64_t deadline = test_ms() + 20000;
+
+	while (arena_out(&arena) != out || load_relaxed(&cache->trim_task.armed)) {
+		ck_assert_uint_lt(test_ms(), deadline);
+		test_sleep_ms(5);
+	}
+}
+
+/* What comes back while the task rests wakes it: a lent sheaf, what the source's thread brings. */
+START_TEST(late_returns_are_trimmed)
+{
+	struct sheaf_gp_urcu rcu;
+	struct sheaf *sheaf;
+
+	begin((struct sheaf_cache_attr){.trim_us = 30000});
+	sheaf = sheaf_cache_prefill(cache, CAPACITY, 0);
+	ck_assert_ptr_nonnull(sheaf);
+	wait_for_rest(sheaf->size);
+	sheaf_cache_return(cache, sheaf);
+	wait_for_rest(0);
+	end();
+
+	ck_assert_int_eq(sheaf_gp_urcu_init(&rcu, &urcu_memb_flavor, NULL), 0);
+	begin((struct sheaf_cache_attr){.trim_us = 30000, .gp = &rcu.gp, .rcu_age_us = 1000,
+					.ripe_by = SHEAF_RIPE_BY_DRIVER});
+	get(0, 2 * CAPACITY);
+	wait_for_rest(2 * CAPACITY);
+	for (unsigned i = 0; i < 2 * CAPACITY; i++) {
+		ck_assert(arena_disown(&arena, objects[i], ARENA_USER));
+		sheaf_cache_free_rcu(cache, objects[i]);
+	}
+	wait_for_rest(0);
+	end();
+	sheaf_gp_urcu_fini(&rcu);
+}
+END_TEST
+
 START_TEST(trim_of_the_process)
 {
 	begin((struct sheaf_cache_attr){0});
@@ -477,6 +519,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, budget_of_the_environment);
 	tcase_add_test(tc, trim_leaves_what_is_needed);
 	tcase_add_test(tc, unused_caches_end_empty);
+	tcase_add_test(tc, late_returns_are_trimmed);
 	tcase_add_test(tc, trim_of_the_process);
 	tcase_add_test(tc, capacity_changes_in_use);
 	tcase_add_test(tc, capacity_follows_the_load);
