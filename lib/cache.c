@@ -84,12 +84,15 @@ size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, 
 
 	if (!may)
 		return 0;
+	/* Before they are there: F9 in cache_fork.c. */
+	fetch_add_relaxed(&cache->backend_allocated, may);
 	got = cache->backend.ops->alloc_bulk(cache->backend.ctx, (int)numa,
 					     flags & SHEAF_NOWAIT, may, objects);
-	if (got < may)
+	if (got < may) {
+		fetch_sub_relaxed(&cache->backend_allocated, may - got);
 		budget_release(cache, may - got);
+	}
 	fetch_add_relaxed(&cache->backend_alloc_trips, 1);
-	fetch_add_relaxed(&cache->backend_allocated, got);
 	if (cache->ctor && got)
 		cache->ctor(cache->ctor_arg, got, objects);
 	objects_in(cache, got, objects);
@@ -100,8 +103,9 @@ void backend_put(struct sheaf_cache *cache, size_t n, void *const *objects)
 {
 	objects_out(cache, n, objects);
 	fetch_add_relaxed(&cache->backend_free_trips, 1);
-	fetch_add_relaxed(&cache->backend_freed, n);
 	cache->backend.ops->free_bulk(cache->backend.ctx, n, objects);
+	/* After they are gone: F9 in cache_fork.c. */
+	fetch_add_relaxed(&cache->backend_freed, n);
 	if (!cache->cross_of)
 		budget_release(cache, n);
 }

@@ -149,6 +149,19 @@ bool budget_wait(struct sheaf_cache *cache, unsigned *tries)
 	return true;
 }
 
+void budget_fork_child(struct sheaf_cache *cache)
+{
+	uint64_t out;
+
+	if (!cache) {
+		store_relaxed(&process.used, 0);
+		return;
+	}
+	out = load_relaxed(&cache->backend_allocated) - load_relaxed(&cache->backend_freed);
+	store_relaxed(&cache->used, out * cache->object_size);
+	fetch_add_relaxed(&process.used, out * cache->object_size);
+}
+
 uint64_t budget_least(const struct sheaf_cache *cache)
 {
 	uint64_t own = load_relaxed(&cache->budget), all = load_relaxed(&process.budget);

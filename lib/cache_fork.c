@@ -26,6 +26,10 @@
  *      for it: it counts as not armed. What lies in slots is then sealed by the next rcu
  *      sheaf that comes into one, or a barrier; callbacks of the driver's are called for by
  *      the next sheaf sealed, or who is throttled.
+ *  F9  The books never have less out of the backend than is: objects are counted before they are
+ *      asked for, and as gone after they are. So destroy in the child does not end a backend that
+ *      has objects out; and budgets are reckoned anew from these counts, since what somebody has
+ *      reserved, who is not there to ask for it or to release it, would be short for ever.
  *
  * prepare waits only for parties who wait for nobody: remote parties collect sheaves under
  * remote_lock and do nothing else there, takers of a recycler do not block inside, and the
@@ -72,6 +76,8 @@ static void let_go_in_child(struct sheaf_cache *cache)
 	store_relaxed(&cache->age_task.armed, 0);
 	store_relaxed(&cache->ripe_task.armed, 0);
 	store_relaxed(&cache->trim_task.armed, 0);
+	if (!cache->cross_of)
+		budget_fork_child(cache);
 	/* Nobody trims or walks in the child. */
 	store_relaxed(&cache->pins, 0);
 	pthread_mutex_init(&cache->trim_lock, NULL);
@@ -94,6 +100,7 @@ static void child(void)
 {
 	membarrier_fork_child();
 	rseq_fork_child();
+	budget_fork_child(NULL);
 	registry_fork_child(let_go_in_child);
 }
 

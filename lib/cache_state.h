@@ -321,6 +321,9 @@ bool budget_wait(struct sheaf_cache *cache, unsigned *tries);
 /* The lower one of the cache's budget and that of the process; UINT64_MAX if there is none. */
 uint64_t budget_least(const struct sheaf_cache *cache);
 
+/* In a child: for each cache what its counts say is out, after NULL. */
+void budget_fork_child(struct sheaf_cache *cache);
+
 /* The trim's task of a new cache, after cache_ripe_init(); 0 or -ENOMEM. fini: also after that. */
 int cache_trim_init(struct sheaf_cache *cache, const struct sheaf_cache_attr *attr);
 void cache_trim_fini(struct sheaf_cache *cache);

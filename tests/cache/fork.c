@@ -186,9 +186,16 @@ static void child(struct worker *w, bool again)
 	}
 	if (pthread_create(&thread, NULL, work_in_child, &other) == 0)
 		pthread_join(thread, NULL);
-	for (unsigned c = 0; c < CACHES; c++)
+	for (unsigned c = 0; c < CACHES; c++) {
+		struct sheaf_cache_stats stats;
+
 		if (!sheaf_cache_check(caches[c]))
 			wrong("an invariant is broken in the child");
+		sheaf_cache_stats(caches[c], &stats);
+		if (stats.budget_used !=
+		    (stats.backend_allocated - stats.backend_freed) * stats.object_size)
+			wrong("a budget in the child");
+	}
 	if (sheaf_cache_create(&fresh, &attr) == 0) {
 		sheaf_cache_free(fresh, sheaf_cache_alloc(fresh, 0));
 		if (sheaf_cache_destroy(fresh, NULL))
@@ -367,6 +374,85 @@ START_TEST(child_seals_by_age)
 }
 END_TEST
 
+/* A backend whose caller can be held up: before objects have gone, or after they have come. */
+static uint32_t hold_calls, held;
+
+static void hold_up(void)
+{
+	if (!load_acquire(&hold_calls))
+		return;
+	store_release(&held, 1);
+	while (load_acquire(&hold_calls))
+		sched_yield();
+}
+
+static size_t slow_alloc(void *ctx, int node, unsigned flags, size_t n, void **objects)
+{
+	(void)ctx;
+	(void)node;
+	(void)flags;
+	for (size_t i = 0; i < n; i++)
+		objects[i] = malloc(64);
+	hold_up();
+	return n;
+}
+
+static void slow_free(void *ctx, size_t n, void *const *objects)
+{
+	(void)ctx;
+	hold_up();
+	for (size_t i = 0; i < n; i++)
+		free(objects[i]);
+}
+
+static void *fill_and_shrink(void *arg)
+{
+	void *object = sheaf_cache_alloc(arg, 0);
+
+	sheaf_cache_free(arg, object);
+	sheaf_cache_shrink(arg);
+	return NULL;
+}
+
+/* What a thread that is not there had in its hands is out, for destroy and for the budget. */
+START_TEST(books_of_a_child)
+{
+	static const struct sheaf_backend_ops ops = {
+		.name = "slow", .alloc_bulk = slow_alloc, .free_bulk = slow_free};
+	struct sheaf_cache_attr attr = {.size = sizeof(attr), .object_size = 64, .capacity = 4,
+					.nodes = 1, .backend = {&ops, NULL}};
+	uint64_t used = sheaf_budget_used();
+	struct sheaf_cache_stats stats;
+	struct sheaf_cache *cache;
+	pthread_t thread;
+	size_t live;
+	int status;
+
+	ck_assert_int_eq(sheaf_cache_create(&cache, &attr), 0);
+	if (_i) /* the shrink is held up, else the allocation */
+		sheaf_cache_free(cache, sheaf_cache_alloc(cache, 0));
+	held = 0;
+	store_release(&hold_calls, 1);
+	ck_assert_int_eq(pthread_create(&thread, NULL, fill_and_shrink, cache), 0);
+	while (!load_acquire(&held))
+		sched_yield();
+	if (fork() == 0) {
+		hold_calls = 0;
+		status = sheaf_cache_destroy(cache, &live);
+		if (status != -EBUSY || live != 4)
+			_exit(1);
+		sheaf_cache_stats(cache, &stats);
+		_exit(stats.budget_used != live * 64 || sheaf_budget_used() != used + live * 64);
+	}
+	ck_assert_int_gt(wait(&status), 0);
+	store_release(&hold_calls, 0);
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(sheaf_cache_destroy(cache, &live), 0);
+	ck_assert_uint_eq(sheaf_budget_used(), used);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("cache");
@@ -376,6 +462,7 @@ int main(void)
 	tcase_set_timeout(tc, test_full() ? 3600 : 120);
 	tcase_add_loop_test(tc, fork_storm, 0, 2);
 	tcase_add_test(tc, child_seals_by_age);
+	tcase_add_loop_test(tc, books_of_a_child, 0, 2);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
