@@ -12,6 +12,7 @@
 
 #include "base/atomic.h"
 #include "base/attr.h"
+#include "gp_fork.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +32,8 @@
 
 enum { FD_END, FD_PSI, FD_NOTIFY, FD_EVENTS, FDS };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Nobody's in a child: who stops the watch holds it as long as a trim takes. */
+static uint32_t lock;
 /* Set once under the lock; the thread reads it until it is joined. */
 static struct {
 	bool on;
@@ -192,14 +194,18 @@ int sheaf_pressure_start(const struct sheaf_pressure_attr *attr)
 
 	if (attr && attr_copy(&a, sizeof(a), attr, attr->size, sizeof(a)))
 		return -EINVAL;
-	pthread_mutex_lock(&lock);
+	/* Else the lock would not know of forks. */
+	err = gp_fork_register(NULL);
+	if (err)
+		return err;
+	gp_lock(&lock);
 	forget_parent();
 	err = watch.on ? -EBUSY : begin(&a);
 	if (!err) {
 		watch.on = true;
 		watch.process = getpid();
 	}
-	pthread_mutex_unlock(&lock);
+	gp_unlock(&lock);
 	return err;
 }
 
@@ -207,7 +213,7 @@ uint64_t sheaf_pressure_stop(void)
 {
 	uint64_t trims = 0;
 
-	pthread_mutex_lock(&lock);
+	gp_lock(&lock);
 	forget_parent();
 	if (watch.on) {
 		eventfd_write(watch.fds[FD_END], 1);
@@ -216,6 +222,6 @@ uint64_t sheaf_pressure_stop(void)
 		trims = watch.trims;
 		watch.on = false;
 	}
-	pthread_mutex_unlock(&lock);
+	gp_unlock(&lock);
 	return trims;
 }

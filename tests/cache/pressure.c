@@ -8,6 +8,7 @@
  * file takes the trigger, where the kernel has one.
  */
 #include "arena.h"
+#include "base/atomic.h"
 #include "common.h"
 
 #include <dirent.h>
@@ -155,6 +156,58 @@ START_TEST(child_has_none)
 }
 END_TEST
 
+static void *stop_watch(void *arg)
+{
+	store_release((uint32_t *)arg, 2);
+	sheaf_pressure_stop();
+	return NULL;
+}
+
+/* In each operation of the backend: the watch's thread stays here as long as it is 1. */
+static uint32_t hold;
+
+static void hold_up(void *arg)
+{
+	uint32_t one = 1;
+
+	(void)arg;
+	if (cas_acquire(&hold, &one, 3))
+		while (load_acquire(&hold) == 3)
+			test_sleep_ms(1);
+}
+
+/* A child that is made while another thread stops the watch, which takes a while. */
+START_TEST(child_of_a_stop)
+{
+	struct sheaf_pressure_attr attr = {.size = sizeof(attr), .events = path};
+	uint32_t stopping = 0;
+	pthread_t thread;
+	int status;
+	pid_t pid;
+
+	arena.hook = hold_up;
+	hold_something();
+	ck_assert_int_eq(sheaf_pressure_start(&attr), 0);
+	store_release(&hold, 1);
+	write_events(0, 8);
+	while (load_acquire(&hold) != 3)
+		test_sleep_ms(1);
+	ck_assert_int_eq(pthread_create(&thread, NULL, stop_watch, &stopping), 0);
+	while (load_acquire(&stopping) != 2)
+		test_sleep_ms(1);
+	test_sleep_ms(20);
+	pid = fork();
+	if (pid == 0) {
+		alarm(20);
+		_exit(sheaf_pressure_stop() != 0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	store_release(&hold, 0);
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("cache");
@@ -165,6 +218,7 @@ int main(void)
 	tcase_add_test(tc, what_cannot_be_watched);
 	tcase_add_test(tc, kernel_takes_the_trigger);
 	tcase_add_test(tc, child_has_none);
+	tcase_add_test(tc, child_of_a_stop);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
