@@ -4,6 +4,7 @@
 /* A driver without grace periods. */
 #include "gp_keeper.h"
 
+#include "base/atomic.h"
 #include "base/compiler.h"
 #include "base/memory.h"
 #include "gp_fork.h"
@@ -33,19 +34,26 @@ static uint32_t lock;
 static struct sheaf_gp_driver *keeper;
 static unsigned users;
 
+/* NULL if there is no memory. */
+static struct sheaf_gp_driver *make(void)
+{
+	struct sheaf_gp_driver *driver = memory_zalloc(CACHE_LINE, sizeof(*driver));
+
+	if (driver && sheaf_gp_driver_init(driver, &keeper_kind, NULL, nothing, nothing)) {
+		memory_free(driver);
+		driver = NULL;
+	}
+	return driver;
+}
+
 struct sheaf_gp *gp_keeper_get(void)
 {
 	struct sheaf_gp *gp = NULL;
 
 	gp_lock(&lock);
-	if (!keeper) {
-		keeper = memory_zalloc(CACHE_LINE, sizeof(*keeper));
-		if (keeper &&
-		    sheaf_gp_driver_init(keeper, &keeper_kind, NULL, nothing, nothing)) {
-			memory_free(keeper);
-			keeper = NULL;
-		}
-	}
+	/* One store when it is whole: should we vanish in a fork here, the child has all of it or none. */
+	if (!keeper)
+		store_release(&keeper, make());
 	if (keeper) {
 		users++;
 		gp = &keeper->gp;
