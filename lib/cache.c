@@ -82,6 +82,7 @@ size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, 
 {
 	size_t may = budget_reserve_hard(cache, flags, n, least), got;
 
+	budget_was_short(may < least);
 	if (!may)
 		return 0;
 	/* Before they are there: F9 in cache_fork.c. */
@@ -95,6 +96,8 @@ size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, 
 	fetch_add_relaxed(&cache->backend_alloc_trips, 1);
 	if (cache->ctor && got)
 		cache->ctor(cache->ctor_arg, got, objects);
+	/* Again: backends and constructors may use caches. */
+	budget_was_short(may < least && got == may);
 	objects_in(cache, got, objects);
 	return got;
 }

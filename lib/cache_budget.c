@@ -31,6 +31,9 @@
 
 #define WAIT_NS 200000
 
+/* Was the budget what the last allocation of this thread at a backend was short of? */
+static __thread bool short_of_budget __attribute__((tls_model("initial-exec")));
+
 static struct {
 	uint64_t budget;
 	uint64_t used;
@@ -134,12 +137,20 @@ size_t budget_reserve_hard(struct sheaf_cache *cache, unsigned flags, size_t n, 
 	return may;
 }
 
+void budget_was_short(bool is)
+{
+	short_of_budget = is;
+}
+
 bool budget_wait(struct sheaf_cache *cache, unsigned *tries)
 {
+	/* The backend refused; something may have come back since. */
+	if (!short_of_budget)
+		return !(*tries)++;
+	/* Something has come back, though others may take it again before we do. */
 	if (!used_up(&cache->used, &cache->budget, cache->object_size) &&
 	    !used_up(&process.used, &process.budget, cache->object_size))
-		/* The backend refused, unless something has come back since. */
-		return !(*tries)++;
+		return true;
 	if (cache_inside_ripe() || (cache->gp && sheaf_gp_read_ongoing(cache->gp)))
 		return false;
 	*tries = 0;

@@ -314,6 +314,9 @@ size_t budget_reserve(struct sheaf_cache *cache, size_t n);
 size_t budget_reserve_hard(struct sheaf_cache *cache, unsigned flags, size_t n, size_t least);
 void budget_release(struct sheaf_cache *cache, size_t n);
 
+/* The calling thread's last visit to a backend: was the budget why not all of it came? */
+void budget_was_short(bool is);
+
 /* An allocation came to nothing. If the budget is why, waits a while; true if another try makes
  * sense. tries counts from 0. */
 bool budget_wait(struct sheaf_cache *cache, unsigned *tries);

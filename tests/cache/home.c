@@ -26,6 +26,24 @@ static void *objects[MANY];
 /* Where the calling thread is. */
 static __thread int here;
 
+/* Where in an allocation the budget comes to be short, and not any more; see below. */
+static __thread struct {
+	unsigned calls; /* so far */
+	unsigned each;  /* in one attempt; 0 for nothing */
+	unsigned short_for;
+} budget_at;
+
+static void change_budget(void)
+{
+	unsigned attempt = budget_at.calls / budget_at.each, at = budget_at.calls % budget_at.each;
+
+	budget_at.calls++;
+	if (at == 0 && attempt < budget_at.short_for)
+		sheaf_cache_set_budget(cache, 32);
+	else if (at + 1 == budget_at.each)
+		sheaf_cache_set_budget(cache, 64);
+}
+
 /* What the capacity becomes in the midst of the next call that asks where it is; 0 for nothing. */
 static __thread uint32_t new_capacity;
 
@@ -34,6 +52,10 @@ static int tell_place(void *arg)
 	uint32_t capacity = new_capacity;
 
 	(void)arg;
+	if (budget_at.each)
+		change_budget();
+	else
+		budget_at.calls++;
 	new_capacity = 0;
 	if (capacity)
 		sheaf_cache_set_capacity(cache, capacity);
@@ -325,6 +347,33 @@ START_TEST(late_strangers_are_trimmed)
 }
 END_TEST
 
+/* Others are quicker, again and again: each time there was something when we looked, and it was gone
+ * when we asked. That is no reason to refuse who waits. */
+START_TEST(who_waits_may_come_late)
+{
+	begin((struct sheaf_cache_attr){.budget = 32});
+	get(0, 1);
+	ck_assert_ptr_null(sheaf_cache_alloc(cache, 0));
+	budget_at.calls = 0;
+	ck_assert_ptr_null(sheaf_cache_alloc(cache, 0));
+	budget_at.each = budget_at.calls;
+	budget_at.calls = 0;
+	budget_at.short_for = 5;
+	objects[1] = sheaf_cache_alloc(cache, SHEAF_WAIT);
+	budget_at.each = 0;
+	ck_assert_ptr_nonnull(objects[1]);
+	ck_assert(arena_own(&arena, objects[1], ARENA_USER));
+	ck_assert_uint_ge(cache_stats(cache).budget_refused, 2 + 5);
+	/* The backend's refusal is one, whatever the budget. */
+	sheaf_cache_set_budget(cache, 4 * 32);
+	arena.most = 3;
+	ck_assert_uint_eq(sheaf_cache_alloc_bulk(cache, SHEAF_WAIT, 5, objects + 2), 1);
+	ck_assert(arena_own(&arena, objects[2], ARENA_USER));
+	put(0, 3);
+	end();
+}
+END_TEST
+
 /* Sheaves that are used up on the way are not piled up in the barn. */
 START_TEST(alloc_on_a_node_leaves_no_empty_sheaves)
 {
@@ -493,6 +542,7 @@ int main(void)
 	tcase_add_test(tc, prefill_while_the_capacity_falls);
 	tcase_add_test(tc, capacity_follows_local_load);
 	tcase_add_test(tc, late_strangers_are_trimmed);
+	tcase_add_test(tc, who_waits_may_come_late);
 	tcase_add_test(tc, one_node_has_no_second);
 	tcase_add_test(tc, alloc_on_a_node_leaves_no_empty_sheaves);
 	tcase_add_test(tc, node_without_memory_is_served);
