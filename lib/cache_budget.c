@@ -17,7 +17,7 @@
  *      hangs on the sums, so they need no order.
  *  G3  Before anybody is refused, what lies free in slots and barns is given back and counts
  *      anew: first that of the cache, then, if the budget of the process is what is short,
- *      that of the others. Not in callbacks over ripe objects, and not under SHEAF_NOWAIT.
+ *      that of the others, with what is ripe there unless it has to pass a callback. Not in callbacks over ripe objects, and not under SHEAF_NOWAIT.
  *  G4  Who waits (SHEAF_WAIT) looks again by itself: fast paths do not know of waiters. In
  *      between it waits for a grace period, which brings back what is in flight.
  */

@@ -230,11 +230,19 @@ void cache_trim_fini(struct sheaf_cache *cache)
 		gp_keeper_put();
 }
 
-/* Bytes of objects that one cache gives back: from barns, or from slots too. */
+/*
+ * Bytes of objects that one cache gives back: from barns, and what is ripe, or from slots too. A
+ * callback over ripe objects may want what our caller holds, who may be another cache's.
+ */
 static size_t give_back(struct sheaf_cache *cache, bool slots)
 {
-	size_t objects = slots ? cache_drain_slots(cache) : 0;
+	size_t objects = 0;
+	struct sheaf *ripe;
 
+	while (!cache->ripe && (ripe = cache_drain_ripe(cache)) != NULL)
+		objects += sheaf_discard(cache, ripe);
+	if (slots)
+		objects += cache_drain_slots(cache);
 	objects += cache_drain_barns(cache);
 	if (objects && cache->backend.ops->trim)
 		cache->backend.ops->trim(cache->backend.ctx);

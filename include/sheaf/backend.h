@@ -27,7 +27,9 @@ extern "C" {
 
 /**
  * Operations of a backend. All of them are called by any number of threads at
- * once, with no lock of the library held and never inside a slot.
+ * once, never inside a slot, and with no lock of the library held but that of a trim, for which
+ * only other trims of the same cache wait. free_bulk and trim are called on the thread of the
+ * grace-period source, too, so they must not wait for grace periods.
  */
 struct sheaf_backend_ops {
 	/** For messages and statistics: "malloc", "slab". */

@@ -268,12 +268,13 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live);
  * Context: any thread, not in a signal handler. Blocks only in the backend, and if more is in
  *	flight than the soft limit says, 100 microseconds for each sheaf, to let the source
  *	work; not that inside a read section. At the end of a budget what other slots and the
- *	barns hold is taken back first, as sheaf_cache_shrink() does. With SHEAF_WAIT not
- *	inside a read section, nor holding what others need to free objects.
+ *	barns hold is taken back first, as sheaf_cache_shrink() does, callback over ripe objects
+ *	included. With SHEAF_WAIT not holding what others need to free objects, or to step a
+ *	manual source; inside a read section (with qsbr: online) or a callback it does not wait.
  * Ordering: acquires what the thread that freed the object released.
  * Progress: wait-free from the slot; lock-free from barn and recycler.
  * Return: an object with undefined contents, the caller's until it is freed; NULL
- *	if there is no memory, or the budget is used up and SHEAF_WAIT is not set.
+ *	if there is no memory, or the budget is used up and SHEAF_WAIT is not set, or cannot wait.
  */
 void *sheaf_cache_alloc(struct sheaf_cache *cache, unsigned flags);
 
@@ -516,15 +517,16 @@ int sheaf_cache_barrier(struct sheaf_cache *cache);
  * So what is never used is with the backend at the third trim. The backend then gives the
  * system what it does not need. With the attribute trim_us it is called three times in that time.
  *
- * Context: any thread, not in a signal handler, nor in a callback over ripe objects; may block.
+ * Context: any thread, not in a signal handler, nor in a callback over ripe objects, nor in an
+ *	operation of its backend; may block.
  * Ordering: acquires what the others released. Progress: blocking.
  * Return: objects given to the backend.
  */
 size_t sheaf_cache_trim(struct sheaf_cache *cache);
 
 /**
- * Give free objects of all caches back until so many bytes are: first what is in barns, then what
- * is in slots. For programs that are told to use less memory.
+ * Give free objects of all caches back until so many bytes are: first what is in barns, and what
+ * is ripe in caches without a callback over ripe objects, then what is in slots. For programs that are told to use less memory.
  *
  * @param bytes of objects at least; SIZE_MAX for all
  *

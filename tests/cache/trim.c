@@ -325,6 +325,39 @@ START_TEST(trim_of_the_process)
 }
 END_TEST
 
+static void ripe_callback(void *arg, struct sheaf *sheaf)
+{
+	*(unsigned *)arg += sheaf->size;
+}
+
+/* So is what is ripe, but where it has to pass a callback: that is for who uses the cache. */
+START_TEST(trim_of_what_is_ripe)
+{
+	struct sheaf_gp_manual manual;
+	unsigned seen = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		sheaf_gp_manual_init(&manual, 0);
+		begin((struct sheaf_cache_attr){.gp = &manual.gp, .ripe = i ? ripe_callback : NULL,
+						.ripe_arg = &seen});
+		get(0, 2 * CAPACITY);
+		for (unsigned n = 0; n < 2 * CAPACITY; n++) {
+			ck_assert(arena_disown(&arena, objects[n], ARENA_USER));
+			sheaf_cache_free_rcu(cache, objects[n]);
+		}
+		ck_assert_int_eq(sheaf_cache_barrier(cache), -EDEADLK);
+		sheaf_trim(SIZE_MAX);
+		ck_assert_uint_eq(arena_out(&arena), 2 * CAPACITY);
+		sheaf_gp_manual_step(&manual);
+		sheaf_trim(SIZE_MAX);
+		ck_assert_uint_eq(arena_out(&arena), i ? 2 * CAPACITY : 0);
+		ck_assert_uint_eq(seen, 0);
+		end();
+		ck_assert_uint_eq(seen, i ? 2 * CAPACITY : 0);
+	}
+}
+END_TEST
+
 START_TEST(capacity_changes_in_use)
 {
 	static const uint32_t capacities[] = {12, 3, 60, 1, 4};
@@ -521,6 +554,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, unused_caches_end_empty);
 	tcase_add_test(tc, late_returns_are_trimmed);
 	tcase_add_test(tc, trim_of_the_process);
+	tcase_add_test(tc, trim_of_what_is_ripe);
 	tcase_add_test(tc, capacity_changes_in_use);
 	tcase_add_test(tc, capacity_follows_the_load);
 	tcase_add_test(tc, capacity_falls_to_what_it_was);
