@@ -325,6 +325,42 @@ START_TEST(trim_of_the_process)
 }
 END_TEST
 
+static void *trim_all(void *arg)
+{
+	uint32_t *stop = arg;
+
+	while (!load_relaxed(stop))
+		sheaf_trim(SIZE_MAX);
+	return NULL;
+}
+
+/* Check and destroy wait for who trims all caches; a destroy that failed lets him in again. */
+START_TEST(idle_but_for_trims)
+{
+	uint32_t stop = 0;
+	pthread_t thread;
+	size_t live;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, trim_all, &stop), 0);
+	for (unsigned i = 0; i < test_rounds(40); i++) {
+		begin((struct sheaf_cache_attr){0});
+		get(0, 1);
+		for (unsigned n = 0; n < 10; n++) {
+			get(1, MANY - 1);
+			put(1, MANY - 1);
+			ck_assert(sheaf_cache_check(cache));
+		}
+		ck_assert_int_eq(sheaf_cache_destroy(cache, &live), -EBUSY);
+		ck_assert_uint_eq(live, 1);
+		get(1, 19);
+		put(0, 20);
+		end();
+	}
+	store_relaxed(&stop, 1);
+	pthread_join(thread, NULL);
+}
+END_TEST
+
 static void ripe_callback(void *arg, struct sheaf *sheaf)
 {
 	*(unsigned *)arg += sheaf->size;
@@ -554,6 +590,7 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, unused_caches_end_empty);
 	tcase_add_test(tc, late_returns_are_trimmed);
 	tcase_add_test(tc, trim_of_the_process);
+	tcase_add_test(tc, idle_but_for_trims);
 	tcase_add_test(tc, trim_of_what_is_ripe);
 	tcase_add_test(tc, capacity_changes_in_use);
 	tcase_add_test(tc, capacity_follows_the_load);
