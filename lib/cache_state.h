@@ -9,7 +9,8 @@
  *	                  spare                   spilled          free_bulk
  *	                  rcu
  *
- *	cache.c          create, destroy, statistics
+ *	cache.c          create, destroy
+ *	cache_stats.c    statistics, check
  *	cache_object.c   alloc, free, bulk
  *	cache_rcu.c      retire, barrier
  *	cache_ripe.c     limits of what is in flight, what comes back, tasks
@@ -300,6 +301,9 @@ bool cache_give_sibling(struct sheaf_cache *cache, struct cache_node *node, stru
  * back what is there for longer.
  */
 void cache_fit_barns(struct sheaf_cache *cache, uint32_t slots);
+
+/* Loans and what was asked and used, from the buckets. */
+void cache_count_loans(struct sheaf_cache *cache, struct sheaf_cache_stats *stats);
 
 /* Everything free in slots, and in barns, to the backend; how many objects. */
 size_t cache_drain_slots(struct sheaf_cache *cache);
