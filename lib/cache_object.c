@@ -371,13 +371,15 @@ static __attribute__((noinline)) void free_slow(struct sheaf_cache *cache, void 
 	cache_put_many(cache, 1, &object);
 }
 
-static inline void free_to_cpu(struct sheaf_cache *cache, void *object)
+static inline __attribute__((always_inline)) void
+free_to_cpu(struct sheaf_cache *cache, void *object)
 {
 	if (unlikely(cpu_push(&cache->cpus, object) != SLOT_DID))
 		free_slow(cache, object);
 }
 
-static inline void free_to_thread(struct sheaf_cache *cache, void *object)
+static inline __attribute__((always_inline)) void
+free_to_thread(struct sheaf_cache *cache, void *object)
 {
 	struct slot *slot = slot_find(cache);
 
