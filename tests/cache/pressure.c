@@ -217,8 +217,10 @@ int main(void)
 	tcase_add_test(tc, group_above_its_limit);
 	tcase_add_test(tc, what_cannot_be_watched);
 	tcase_add_test(tc, kernel_takes_the_trigger);
-	tcase_add_test(tc, child_has_none);
-	tcase_add_test(tc, child_of_a_stop);
+	if (!test_valgrind()) {
+		tcase_add_test(tc, child_has_none);
+		tcase_add_test(tc, child_of_a_stop);
+	}
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }

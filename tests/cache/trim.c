@@ -585,7 +585,8 @@ int main(int argc, char **argv)
 	tcase_add_test(tc, who_waits_gets_what_comes_back);
 	tcase_add_test(tc, budget_of_the_process);
 	tcase_add_test(tc, budget_holds_in_a_crowd);
-	tcase_add_test(tc, budget_of_the_environment);
+	if (!test_valgrind())
+		tcase_add_test(tc, budget_of_the_environment);
 	tcase_add_test(tc, trim_leaves_what_is_needed);
 	tcase_add_test(tc, unused_caches_end_empty);
 	tcase_add_test(tc, late_returns_are_trimmed);

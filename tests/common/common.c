@@ -86,15 +86,18 @@ bool test_tsan(void)
 #endif
 }
 
-bool test_slow(void)
+bool test_valgrind(void)
 {
-	if (test_asan() || test_tsan() || getenv("SHEAF_SLOW"))
-		return true;
 #ifdef TEST_VALGRIND
 	return RUNNING_ON_VALGRIND;
 #else
 	return false;
 #endif
+}
+
+bool test_slow(void)
+{
+	return test_asan() || test_tsan() || getenv("SHEAF_SLOW") || test_valgrind();
 }
 
 unsigned test_rounds(unsigned quick)

@@ -31,6 +31,10 @@ bool test_slow(void);
 bool test_asan(void);
 bool test_tsan(void);
 
+/* Does Valgrind run this? It reports what threads of the parent had in each child, and does not
+ * follow into other programs. */
+bool test_valgrind(void);
+
 /* @p quick scaled down on slow builds and up in full runs. */
 unsigned test_rounds(unsigned quick);
 
