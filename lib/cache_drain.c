@@ -74,8 +74,7 @@ size_t sheaf_cache_shrink(struct sheaf_cache *cache)
 		objects += sheaf_discard(cache, ripe);
 	objects += cache_drain_slots(cache);
 	objects += cache_drain_barns(cache);
-	if (objects && cache->backend.ops->trim)
-		cache->backend.ops->trim(cache->backend.ctx);
+	/* What the backend keeps of that is its own to decide: the next allocation may be near. */
 	return objects;
 }
 
