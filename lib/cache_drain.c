@@ -22,14 +22,9 @@ static size_t discard_list(struct sheaf_cache *cache, struct sheaf *list)
 	return n;
 }
 
-struct drain_count {
-	struct sheaf_cache *cache;
-	size_t objects;
-};
-
-static void discard_from_barn(void *arg, struct sheaf *sheaf)
+void cache_discard_one(void *arg, struct sheaf *sheaf)
 {
-	struct drain_count *count = arg;
+	struct discarded *count = arg;
 
 	count->objects += sheaf_discard(count->cache, sheaf);
 }
@@ -51,11 +46,11 @@ size_t cache_drain_slots(struct sheaf_cache *cache)
 
 size_t cache_drain_barns(struct sheaf_cache *cache)
 {
-	struct drain_count count = {cache, 0};
+	struct discarded count = {cache, 0};
 	uint32_t i;
 
 	for (i = 0; i < cache->nodes; i++)
-		sheaf_barn_drain(&cache->node[i].barn, discard_from_barn, &count);
+		sheaf_barn_drain(&cache->node[i].barn, cache_discard_one, &count);
 	return count.objects;
 }
 

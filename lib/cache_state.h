@@ -305,6 +305,13 @@ void cache_fit_barns(struct sheaf_cache *cache, uint32_t slots);
 /* Loans and what was asked and used, from the buckets. */
 void cache_count_loans(struct sheaf_cache *cache, struct sheaf_cache_stats *stats);
 
+/* For barns that hand over sheaves: sheaf_discard() of each, the objects added up. */
+struct discarded {
+	struct sheaf_cache *cache;
+	size_t objects;
+};
+void cache_discard_one(void *arg, struct sheaf *sheaf);
+
 /* Everything free in slots, and in barns, to the backend; how many objects. */
 size_t cache_drain_slots(struct sheaf_cache *cache);
 size_t cache_drain_barns(struct sheaf_cache *cache);

@@ -48,18 +48,6 @@
 #define CAPACITY_TUNED_MAX 4092
 #define TUNE_BYTES (UINT64_C(64) << 20)
 
-struct trimming {
-	struct sheaf_cache *cache;
-	size_t objects;
-};
-
-static void trim_one(void *arg, struct sheaf *sheaf)
-{
-	struct trimming *trimming = arg;
-
-	trimming->objects += sheaf_discard(trimming->cache, sheaf);
-}
-
 /* Slots that look idle give their sheaves to the barn. */
 static struct slots_look trim_slots(struct sheaf_cache *cache)
 {
@@ -105,6 +93,7 @@ static uint32_t slots_used(const struct sheaf_cache *cache)
 
 	for (i = 0; i < cache->cpus.n; i++)
 		n += cache->cpu_marks[i].trips != 0;
+	/* acquire: partner store in slot_take() */
 	for (slot = load_acquire(&cache->slots); slot; slot = slot->next)
 		n += slot->mark.trips != 0;
 	return n ? n : 1;
@@ -155,7 +144,7 @@ static void tune(struct sheaf_cache *cache, uint64_t trips)
 /* One look; true if there is something for the next one. */
 static bool trim(struct sheaf_cache *cache, size_t *objects)
 {
-	struct trimming trimming = {cache, 0};
+	struct discarded trimming = {cache, 0};
 	struct slots_look look = trim_slots(cache);
 	bool left = look.aged || look.young;
 	uint32_t i;
@@ -168,7 +157,7 @@ static bool trim(struct sheaf_cache *cache, size_t *objects)
 		cache_drain_barns(cache->cross);
 	}
 	for (i = 0; i < cache->nodes; i++)
-		left |= sheaf_barn_trim(&cache->node[i].barn, &cache->node[i].look, trim_one,
+		left |= sheaf_barn_trim(&cache->node[i].barn, &cache->node[i].look, cache_discard_one,
 					&trimming);
 	if (trimming.objects && cache->backend.ops->trim)
 		cache->backend.ops->trim(cache->backend.ctx);

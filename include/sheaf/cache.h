@@ -571,7 +571,11 @@ void sheaf_cache_set_budget(struct sheaf_cache *cache, uint64_t bytes);
  */
 void sheaf_set_budget(uint64_t bytes);
 
-/** Bytes of objects that all caches have from their backends now. Context: any. */
+/**
+ * Bytes of objects that all caches have from their backends now, or are about to get.
+ *
+ * Context: any. Ordering: none. Progress: wait-free.
+ */
 uint64_t sheaf_budget_used(void);
 
 /**
