@@ -101,7 +101,7 @@ int main(void)
 	errors = consume();
 	for (i = 0; i < PRODUCERS; i++)
 		pthread_join(producers[i].thread, NULL);
-	printf("%u orders of %u producers, %u errors\n", PRODUCERS * ORDERS, PRODUCERS, errors);
+	printf("%u orders of %d producers, %u errors\n", PRODUCERS * ORDERS, PRODUCERS, errors);
 	if (sheaf_cache_destroy(cache, NULL)) /* says so if a node was lost */
 		return 1;
 	return errors ? 1 : 0;

@@ -39,6 +39,12 @@ static unsigned numa_of(const struct sheaf_cache *cache, const struct cache_node
 	return (unsigned)(node - cache->node) / cache->spread;
 }
 
+/* The first barn of a NUMA node, with those of the same node behind it. */
+static struct cache_node *first_of(const struct sheaf_cache *cache, unsigned numa)
+{
+	return &cache->node[(size_t)numa * cache->spread];
+}
+
 unsigned cache_numa(struct sheaf_cache *cache)
 {
 	return numa_of(cache, cache_node(cache));
@@ -63,7 +69,7 @@ struct sheaf_barn *cache_home_barn(struct sheaf_cache *cache, const struct sheaf
 		unsigned home = home_of(cache, sheaf->objects[sheaf->size - 1], here);
 
 		if (home != here)
-			return &cache->node[home * cache->spread].barn;
+			return &first_of(cache, home)->barn;
 	}
 	return &cache_node(cache)->barn;
 }
@@ -93,7 +99,7 @@ static struct sheaf *take_carrier(struct sheaf_cache *cache, struct sheaf_barn *
 /* Takes one free object to its node. False: there is no place. */
 static bool put_home(struct sheaf_cache *cache, unsigned home, void *object, bool nowait)
 {
-	struct sheaf_barn *barn = &cache->node[home * cache->spread].barn;
+	struct sheaf_barn *barn = &first_of(cache, home)->barn;
 	struct sheaf *sheaf = take_carrier(cache, barn, nowait);
 
 	if (!sheaf)
@@ -107,7 +113,7 @@ static bool put_home(struct sheaf_cache *cache, unsigned home, void *object, boo
 static void go_home(struct sheaf_cache *cache, unsigned home, size_t n, void *const *objects,
 		    const unsigned char *homes)
 {
-	struct sheaf_barn *barn = &cache->node[home * cache->spread].barn;
+	struct sheaf_barn *barn = &first_of(cache, home)->barn;
 	struct sheaf *sheaf = NULL;
 	void *rest[BATCH];
 	size_t rests = 0, i;
@@ -247,7 +253,7 @@ struct sheaf *cache_take_home(struct sheaf_cache *cache, struct cache_node *node
 
 struct sheaf *cache_take_sibling(struct sheaf_cache *cache, struct cache_node *node)
 {
-	struct cache_node *first = &cache->node[numa_of(cache, node) * cache->spread];
+	struct cache_node *first = first_of(cache, numa_of(cache, node));
 	struct sheaf *sheaf = NULL;
 	uint32_t i;
 
@@ -259,7 +265,7 @@ struct sheaf *cache_take_sibling(struct sheaf_cache *cache, struct cache_node *n
 
 bool cache_give_sibling(struct sheaf_cache *cache, struct cache_node *node, struct sheaf *sheaf)
 {
-	struct cache_node *first = &cache->node[numa_of(cache, node) * cache->spread];
+	struct cache_node *first = first_of(cache, numa_of(cache, node));
 	uint32_t i;
 
 	for (i = 0; i < cache->spread; i++)
@@ -281,7 +287,7 @@ static void put_rest(struct sheaf_cache *cache, struct sheaf_barn *barn, struct 
 /* From the barns of a node, else a sheaf of its backend, the rest of which goes to its first barn. */
 static void *get_on(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 {
-	struct cache_node *first = &cache->node[numa * cache->spread];
+	struct cache_node *first = first_of(cache, numa);
 	bool nowait = flags & SHEAF_NOWAIT;
 	struct sheaf *sheaf;
 	void *object;

@@ -51,7 +51,7 @@ static void layout(struct sheaf_slab *s, size_t size, size_t align, uint32_t gua
 	s->start = guard ? room - s->slab_objects * s->stride : 0;
 	s->slab_words = (s->slab_objects + 63) / 64;
 	s->head_bytes = (uint32_t)(sizeof(struct slab) +
-				   (s->ctor ? 2 : 1) * s->slab_words * sizeof(uint64_t));
+				   sizeof(uint64_t) * (s->ctor ? 2 : 1) * s->slab_words);
 	s->slabs = (uint32_t)(SHEAF_SLAB_REGION >> shift);
 	s->region_objects = s->slabs * s->slab_objects;
 	s->region_words = (s->slabs + 63) / 64;
@@ -128,7 +128,7 @@ int sheaf_slab_create(struct sheaf_slab **slab, const struct sheaf_slab_attr *at
 	s->nodes = a.nodes;
 	if (a.spare_regions != UINT32_MAX) {
 		s->base_slabs = (uint64_t)(a.spare_regions ? a.spare_regions : 1) * s->slabs;
-		s->most_slabs = s->base_slabs + KEEP_MORE * s->slabs;
+		s->most_slabs = s->base_slabs + (uint64_t)KEEP_MORE * s->slabs;
 	}
 	s->huge = !a.no_huge_pages && !a.hardened;
 	/* Numbers that were injected or folded are not those of the system. */

@@ -9,11 +9,13 @@
 #define _GNU_SOURCE
 #include "base/topology.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* CPUs with higher numbers are taken for CPU 0. */
 #define CPUS TOPOLOGY_CPUS_MAX
@@ -26,11 +28,16 @@ static unsigned most = 1;
 static bool read_number(const char *path, unsigned *number)
 {
 	FILE *file = fopen(path, "re");
-	bool good = file && fscanf(file, "%u", number) == 1;
+	unsigned long value = 0;
+	char text[32], *end = text;
 
-	if (file)
-		fclose(file);
-	return good;
+	if (!file)
+		return false;
+	if (fgets(text, sizeof(text), file))
+		value = strtoul(text, &end, 10);
+	fclose(file);
+	*number = (unsigned)value;
+	return end > text && value <= UINT_MAX;
 }
 
 /* The lowest CPU that shares this one's last-level cache; the CPU itself if that is not known. */
