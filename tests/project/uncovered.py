@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: the libsheaf authors
+"""
+Lists the lines that no test ran, by file, with the reason.
+
+usage: uncovered.py COVERAGE.JSON REASONS
+
+REASONS has a line "FILE: reason" for each file with more than FEW such lines. Exit code 1:
+a file has none, or a reason is there for a file that needs none.
+"""
+import json
+import sys
+
+FEW = 5
+
+
+def runs(numbers):
+    """[1, 2, 3, 7] -> "1-3 7"."""
+    text, first, last = [], None, None
+    for n in sorted(numbers) + [None]:
+        if first is not None and n == last + 1:
+            last = n
+            continue
+        if first is not None:
+            text.append(str(first) if first == last else f"{first}-{last}")
+        first = last = n
+    return " ".join(text)
+
+
+def main(coverage, list_of_reasons):
+    reasons = {}
+    for line in open(list_of_reasons, encoding="utf-8"):
+        if line.strip() and not line.startswith("#"):
+            file, reason = line.split(":", 1)
+            reasons[file] = reason.strip()
+    bad = 0
+    for file in sorted(json.load(open(coverage, encoding="utf-8"))["files"], key=lambda f: f["file"]):
+        name = file["file"]
+        missed = [l["line_number"] for l in file["lines"] if not l["gcovr/noncode"] and not l["count"]]
+        reason = reasons.pop(name, None)
+        if len(missed) > FEW and not reason:
+            bad = 1
+            print(f"{name}: {len(missed)} lines are not run, and no reason is given: {runs(missed)}")
+        elif missed:
+            print(f"{name}: {runs(missed)}" + (f"  ({reason})" if reason else ""))
+    for name in reasons:
+        bad = 1
+        print(f"{name}: has a reason but needs none")
+    return bad
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    sys.exit(main(*sys.argv[1:]))
