@@ -84,9 +84,10 @@
  *  6  A scan goes strictly up (down) and its ranges never overlap: within a leaf because
  *     the cursor keeps the live word by which it came, and between leaves because it looks for
  *     the key after (before) the range last seen and cuts what reaches back. It goes from leaf
- *     to leaf by the parent that it has come by, which 3 allows for, and by the root after
- *     that. Ranges not written to meanwhile are seen once: the next one is in the leaf
- *     whose span has the key, or, if that has been lowered meanwhile, right of it.
+ *     to leaf by the parent that it has come by, from parent to parent by the node above that,
+ *     both of which 3 allows for, and by the root after that. Ranges not written to
+ *     meanwhile are seen once: the next one is in the leaf whose span has the key, or, if that
+ *     has been lowered meanwhile, right of it.
  *  7  Writes fail before they change anything: all objects are taken first. A write in place
  *     takes none.
  *  8  h <= 32. Level i has more than L (leaves: S) times as many items as level i has nodes

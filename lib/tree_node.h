@@ -255,16 +255,17 @@ static inline uint32_t tree_order_at(uint64_t order, uint32_t place)
 /* The live slots alone, in order. */
 static inline uint64_t tree_order_live(uint64_t order, uint32_t live)
 {
-	uint32_t n = (uint32_t)__builtin_ctz(~live);
+	/* Places that the order fills: those before its last 15s. */
+	const uint32_t n = 16 - (uint32_t)__builtin_clzll(~order | 1) / 4;
 	uint64_t list = TREE_ORDER_EMPTY;
-	uint32_t slot;
+	uint32_t slot, at;
 
 	/* The most common case: all that is used is live. */
-	if (live == (1u << n) - 1 && tree_order_at(order, n) == TREE_NONE)
+	if (likely(live + 1 == 1u << n))
 		return order;
-	for (n = 0; (slot = order & 15) != TREE_NONE; order >>= 4)
+	for (at = 0; (slot = order & 15) != TREE_NONE; order >>= 4)
 		if (live >> slot & 1)
-			list ^= (uint64_t)(slot ^ TREE_NONE) << (4 * n++);
+			list ^= (uint64_t)(slot ^ TREE_NONE) << (4 * at++);
 	return list;
 }
 

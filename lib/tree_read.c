@@ -78,7 +78,6 @@ void sheaf_tree_cursor_init(struct sheaf_tree_cursor *cursor, const struct sheaf
 
 void sheaf_tree_cursor_pause(struct sheaf_tree_cursor *cursor)
 {
-	cursor->leaf = NULL;
 	/* A step within a leaf has nowhere to go. */
 	cursor->order = TREE_ORDER_EMPTY;
 	if (cursor->state == ON_RANGE)
@@ -90,34 +89,40 @@ void tree_cursor_set(struct sheaf_tree_cursor *cursor, uint64_t first, uint64_t 
 	cursor->first = first;
 	cursor->last = last;
 	cursor->entry = entry;
-	cursor->leaf = NULL;
 	cursor->order = TREE_ORDER_EMPTY;
 	cursor->state = PAUSED;
 }
 
 static void *stand_nowhere(struct sheaf_tree_cursor *cursor, uint32_t state)
 {
-	cursor->leaf = NULL;
 	cursor->order = TREE_ORDER_EMPTY;
 	cursor->entry = NULL;
 	cursor->state = state;
 	return NULL;
 }
 
-static void *stand_on(struct sheaf_tree_cursor *cursor, uint32_t place)
+static inline void *stand_on(struct sheaf_tree_cursor *cursor, uint32_t place)
 {
-	const uint32_t slot = tree_order_at(cursor->order, place);
+	const uint64_t order = cursor->list >> (4 * place);
+	const uint32_t slot = order & 15;
 
+	cursor->order = order >> 4;
 	cursor->first = cursor->firsts[slot];
 	cursor->last = cursor->lasts[slot];
 	/* Partner: the writer's replacing an entry in tree_leaf_store(). */
 	cursor->entry = load_acquire(&cursor->entries[slot]);
-	cursor->place = place;
 	return cursor->entry;
 }
 
+/* The place of the range after the one where the cursor stands: each step has shifted zeros
+ * into its order, and the list ends in ones. */
+static uint32_t next_place(const struct sheaf_tree_cursor *cursor)
+{
+	return (uint32_t)__builtin_clzll(cursor->order) / 4;
+}
+
 /* Come to a leaf: what is in it now is what the cursor sees of it. */
-static const struct tree_leaf *enter(struct sheaf_tree_cursor *cursor, const struct tree_node *node)
+static inline void enter(struct sheaf_tree_cursor *cursor, const struct tree_node *node)
 {
 	const struct tree_leaf *leaf = tree_leaf(node);
 	const uint32_t live = tree_live(leaf);
@@ -131,50 +136,66 @@ static const struct tree_leaf *enter(struct sheaf_tree_cursor *cursor, const str
 		cursor->lasts = leaf->ranges.last;
 		cursor->entries = leaf->ranges.entry;
 	}
-	cursor->leaf = leaf;
-	cursor->order = tree_order_live(load_relaxed(&leaf->order), live);
-	cursor->place = 0;
-	cursor->state = ON_RANGE;
-	return leaf;
+	cursor->list = tree_order_live(load_relaxed(&leaf->order), live);
 }
 
 /* Stand on the lowest range that reaches up to @p key or beyond, or not at all. */
-static bool stand_up(struct sheaf_tree_cursor *cursor, const struct tree_leaf *leaf, uint64_t key)
+static inline bool stand_up(struct sheaf_tree_cursor *cursor, const struct tree_node *leaf,
+			    uint64_t key)
 {
 	uint32_t place = 0, slot;
 
-	while ((slot = tree_order_at(cursor->order, place)) != TREE_NONE &&
-	       tree_last(leaf, slot) < key)
+	enter(cursor, leaf);
+	while ((slot = tree_order_at(cursor->list, place)) != TREE_NONE &&
+	       cursor->lasts[slot] < key)
 		place++;
 	return slot != TREE_NONE && (stand_on(cursor, place), true);
 }
 
 /* Stand on the highest range that reaches down to @p key or beyond, or not at all. */
-static bool stand_down(struct sheaf_tree_cursor *cursor, const struct tree_leaf *leaf, uint64_t key)
+static inline bool stand_down(struct sheaf_tree_cursor *cursor, const struct tree_node *leaf,
+			      uint64_t key)
 {
 	uint32_t place = 0, slot;
 
-	while ((slot = tree_order_at(cursor->order, place)) != TREE_NONE &&
-	       tree_first(leaf, slot) <= key)
+	enter(cursor, leaf);
+	while ((slot = tree_order_at(cursor->list, place)) != TREE_NONE &&
+	       cursor->firsts[slot] <= key)
 		place++;
 	return place && (stand_on(cursor, place - 1), true);
 }
 
-/* From a node down its first or its last children. */
-static const struct tree_node *descend_side(struct sheaf_tree_cursor *cursor,
-					    const struct tree_node *node, bool last)
+/* One step down, by the child at @p slot. The cursor keeps the last two nodes on the way. */
+static const struct tree_node *step_down(struct sheaf_tree_cursor *cursor,
+					 const struct tree_node *node, uint32_t slot)
 {
-	while (node->level) {
-		cursor->above = node;
-		cursor->slot = last ? node->count - 1u : 0;
-		node = tree_child(node, cursor->slot);
+	cursor->higher = cursor->above;
+	cursor->higher_slot = cursor->slot;
+	cursor->above = node;
+	cursor->slot = slot;
+	return tree_child(node, slot);
+}
+
+/* From a place on the way down its first or its last children. */
+static const struct tree_node *descend_side(struct sheaf_tree_cursor *cursor,
+					    const struct tree_node *fork, uint32_t slot, bool last)
+{
+	const struct tree_node *node;
+
+	/* Above the leaves: what is above that stays. */
+	if (fork == cursor->above) {
+		cursor->slot = slot;
+		return tree_child(fork, slot);
 	}
+	cursor->above = NULL;
+	for (node = step_down(cursor, fork, slot); node->level;)
+		node = step_down(cursor, node, last ? node->count - 1u : 0);
 	return node;
 }
 
 /*
  * The leaf whose span holds a key, and the last place on the way where there was a way to
- * the right (left) of it.
+ * the right (left) of it. The caller goes on to stand on a range, or nowhere.
  */
 static const struct tree_node *descend(struct sheaf_tree_cursor *cursor, uint64_t key, bool down,
 				       const struct tree_node **fork, uint32_t *fork_slot)
@@ -184,15 +205,15 @@ static const struct tree_node *descend(struct sheaf_tree_cursor *cursor, uint64_
 
 	*fork = NULL;
 	cursor->above = NULL;
+	cursor->state = ON_RANGE;
 	while (node && node->level) {
 		slot = tree_slot(tree_inner(node), key);
 		if (down ? slot != 0 : slot + 1u < node->count) {
 			*fork = node;
 			*fork_slot = down ? slot - 1 : slot + 1;
 		}
-		cursor->above = node;
-		cursor->slot = slot;
-		node = tree_child(node, slot);
+		node = step_down(cursor, node, slot);
+		tree_prefetch(node);
 	}
 	return node;
 }
@@ -211,14 +232,12 @@ static void *seek_up(struct sheaf_tree_cursor *cursor, uint64_t key)
 		node = descend(cursor, key, false, &fork, &slot);
 		if (!node)
 			return stand_nowhere(cursor, PAST_END);
-		if (stand_up(cursor, enter(cursor, node), key))
+		if (stand_up(cursor, node, key))
 			return cursor->entry;
 		if (!fork)
 			return stand_nowhere(cursor, PAST_END);
-		cursor->above = fork;
-		cursor->slot = slot;
-		node = descend_side(cursor, tree_child(fork, slot), false);
-		if (stand_up(cursor, enter(cursor, node), key))
+		node = descend_side(cursor, fork, slot, false);
+		if (stand_up(cursor, node, key))
 			return cursor->entry;
 	}
 }
@@ -234,14 +253,12 @@ static void *seek_down(struct sheaf_tree_cursor *cursor, uint64_t key)
 		node = descend(cursor, key, true, &fork, &slot);
 		if (!node)
 			return stand_nowhere(cursor, BEFORE_START);
-		if (stand_down(cursor, enter(cursor, node), key))
+		if (stand_down(cursor, node, key))
 			return cursor->entry;
 		if (!fork)
 			return stand_nowhere(cursor, BEFORE_START);
-		cursor->above = fork;
-		cursor->slot = slot;
-		node = descend_side(cursor, tree_child(fork, slot), true);
-		if (stand_down(cursor, enter(cursor, node), key))
+		node = descend_side(cursor, fork, slot, true);
+		if (stand_down(cursor, node, key))
 			return cursor->entry;
 	}
 }
@@ -251,22 +268,97 @@ void *sheaf_tree_find_rcu(struct sheaf_tree_cursor *cursor, uint64_t key)
 	return seek_up(cursor, key);
 }
 
-/* Past the last range of a leaf: the next leaf under the same parent, as that was when the
- * cursor came by it; else from the root by key. */
-static void *next_leaf(struct sheaf_tree_cursor *cursor)
+/* Leaves that a scan asks for before it comes to them. */
+#define AHEAD 4
+
+/* All lines of a node that is come to later. */
+static void prefetch_whole(const struct tree_node *node)
+{
+	__builtin_prefetch(node);
+	tree_prefetch(node);
+}
+
+/* The slot so many to the right (left) of one, or one that is too large. */
+static uint32_t slot_beside(uint32_t slot, uint32_t n, bool down)
+{
+	return down ? slot - n : slot + n;
+}
+
+/* Near the end of a parent, with @p left leaves to come: ask for one below the next parent. */
+static __attribute__((noinline)) void look_beyond(const struct sheaf_tree_cursor *cursor,
+						  uint32_t left, bool down)
+{
+	const uint32_t slot = slot_beside(cursor->higher_slot, 1, down);
+	const uint32_t rest = AHEAD - 1 - left;
+	const struct tree_node *next;
+
+	if (!cursor->higher || slot >= ((const struct tree_node *)cursor->higher)->count)
+		return;
+	next = tree_child(cursor->higher, slot);
+	if (rest < next->count)
+		prefetch_whole(tree_child(next, down ? next->count - 1u - rest : rest));
+}
+
+/* The first leaf below the parent beside; asks for the parent after that. */
+static __attribute__((noinline)) const struct tree_node *
+parent_beside(struct sheaf_tree_cursor *cursor, bool down)
+{
+	const struct tree_node *above, *higher = cursor->higher;
+	uint32_t slot = slot_beside(cursor->higher_slot, 1, down);
+
+	if (!higher || slot >= higher->count)
+		return NULL;
+	above = tree_child(higher, slot);
+	cursor->above = above;
+	cursor->slot = down ? above->count - 1u : 0;
+	cursor->higher_slot = slot;
+	slot = slot_beside(slot, 1, down);
+	if (slot < higher->count)
+		prefetch_whole(tree_child(higher, slot));
+	return tree_child(above, cursor->slot);
+}
+
+/* The leaf beside, by the last two nodes on the way, as they were when the cursor came by
+ * them; NULL if that leads no further. */
+static inline const struct tree_node *leaf_beside(struct sheaf_tree_cursor *cursor, bool down)
 {
 	const struct tree_node *above = cursor->above;
-	const uint64_t passed = cursor->last;
+	uint32_t slot = cursor->slot, left;
 
-	if (passed == UINT64_MAX)
+	if (unlikely(!above))
+		return NULL;
+	left = down ? slot : above->count - 1u - slot;
+	if (unlikely(!left))
+		return parent_beside(cursor, down);
+	slot = slot_beside(slot, 1, down);
+	cursor->slot = slot;
+	if (likely(left > AHEAD))
+		prefetch_whole(tree_child(above, slot_beside(slot, AHEAD, down)));
+	else
+		look_beyond(cursor, left - 1, down);
+	return tree_child(above, slot);
+}
+
+/* Past the last range of a leaf: the leaf beside, or else from the root by key. */
+void *sheaf_tree_next_leaf_rcu(struct sheaf_tree_cursor *cursor)
+{
+	const struct tree_node *node;
+	uint64_t passed;
+
+	if (unlikely(cursor->state != ON_RANGE)) {
+		if (cursor->state == PAST_END)
+			return NULL;
+		if (cursor->state != PAUSED)
+			return seek_up(cursor, 0);
+		cursor->above = NULL;
+	}
+	passed = cursor->last;
+	if (unlikely(passed == UINT64_MAX))
 		return stand_nowhere(cursor, PAST_END);
-	while (above && cursor->slot + 1 < above->count) {
-		cursor->slot++;
-		if (cursor->slot + 2 < above->count)
-			tree_prefetch(tree_child(above, cursor->slot + 2));
-		if (!stand_up(cursor, enter(cursor, tree_child(above, cursor->slot)), passed + 1))
+	while ((node = leaf_beside(cursor, false))) {
+		if (!stand_up(cursor, node, passed + 1))
 			continue;
-		if (cursor->first <= passed)
+		if (unlikely(cursor->first <= passed))
 			cursor->first = passed + 1;
 		return cursor->entry;
 	}
@@ -277,16 +369,13 @@ static void *next_leaf(struct sheaf_tree_cursor *cursor)
 
 static void *prev_leaf(struct sheaf_tree_cursor *cursor)
 {
-	const struct tree_node *above = cursor->above;
 	const uint64_t passed = cursor->first;
+	const struct tree_node *node;
 
 	if (!passed)
 		return stand_nowhere(cursor, BEFORE_START);
-	while (above && cursor->slot) {
-		cursor->slot--;
-		if (cursor->slot > 1)
-			tree_prefetch(tree_child(above, cursor->slot - 2));
-		if (!stand_down(cursor, enter(cursor, tree_child(above, cursor->slot)), passed - 1))
+	while ((node = leaf_beside(cursor, true))) {
+		if (!stand_down(cursor, node, passed - 1))
 			continue;
 		if (cursor->last >= passed)
 			cursor->last = passed - 1;
@@ -297,23 +386,13 @@ static void *prev_leaf(struct sheaf_tree_cursor *cursor)
 	return cursor->entry;
 }
 
-void *sheaf_tree_next_leaf_rcu(struct sheaf_tree_cursor *cursor)
-{
-	if (likely(cursor->state == ON_RANGE))
-		return next_leaf(cursor);
-	if (cursor->state == PAST_END)
-		return NULL;
-	if (cursor->state != PAUSED)
-		return seek_up(cursor, 0);
-	cursor->above = NULL;
-	return next_leaf(cursor);
-}
-
 void *sheaf_tree_prev_rcu(struct sheaf_tree_cursor *cursor)
 {
 	if (likely(cursor->state == ON_RANGE)) {
-		if (cursor->place)
-			return stand_on(cursor, cursor->place - 1);
+		const uint32_t next = next_place(cursor);
+
+		if (next > 1)
+			return stand_on(cursor, next - 2);
 		return prev_leaf(cursor);
 	}
 	if (cursor->state == BEFORE_START)

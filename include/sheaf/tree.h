@@ -300,12 +300,14 @@ struct sheaf_tree_cursor {
 	const uint64_t *firsts;
 	const uint64_t *lasts;
 	void *const *entries;
+	/* What the leaf holds, by slots in order, and the part of it that comes next. */
+	uint64_t list;
 	uint64_t order;
-	uint32_t place;
-	uint32_t state;
-	const void *leaf;
 	const void *above;
+	const void *higher;
 	uint32_t slot;
+	uint32_t higher_slot;
+	uint32_t state;
 	/* Of one that writes: a leaf, its span, and the version of the tree in which it was so. */
 	void *home;
 	uint64_t lo;
@@ -352,11 +354,12 @@ void *sheaf_tree_next_leaf_rcu(struct sheaf_tree_cursor *cursor);
  */
 static inline void *sheaf_tree_next_rcu(struct sheaf_tree_cursor *cursor)
 {
-	const unsigned slot = (unsigned)(cursor->order >> (4 * cursor->place + 4)) & 15;
+	const uint64_t order = cursor->order;
+	const unsigned slot = (unsigned)order & 15;
 
 	if (slot == 15)
 		return sheaf_tree_next_leaf_rcu(cursor);
-	cursor->place++;
+	cursor->order = order >> 4;
 	cursor->first = cursor->firsts[slot];
 	cursor->last = cursor->lasts[slot];
 	cursor->entry = __atomic_load_n(&cursor->entries[slot], __ATOMIC_ACQUIRE);
