@@ -79,6 +79,7 @@ struct competitor {
 	const struct bench_peer *peer;
 	/* What it takes part in. */
 	bool objects, retires, trees, pools;
+	/* Scenarios that it is for alone; NULL: all. */
 	const char *only;
 	unsigned threads_most;
 	/* Keeps objects per thread: no other thread can free them. */
@@ -133,6 +134,11 @@ struct result {
 	/* What readers or a writer beside them do; their median is the metric side_ns_op. */
 	double side[ROUNDS_MAX];
 	unsigned sides;
+	/* The same work with nobody beside; their median is alone_ns_op, and that of what is kept
+	 * of this speed beside others kept_percent. */
+	double alone[ROUNDS_MAX];
+	double kept[ROUNDS_MAX];
+	unsigned alones;
 	/* This one's median by that of libsheaf; 0 if there is none. */
 	double ratio;
 	uint64_t base_kib;

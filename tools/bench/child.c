@@ -5,7 +5,7 @@
  * A child: one competitor in one scenario. It sets up, says "ready", and does what its
  * standard input says, a line each:
  *
- *	round   run one round; answers "round NS OPS CPU_NS SIDE_OPS"
+ *	round   run one round; answers "round NS OPS CPU_NS SIDE_OPS ALONE_NS ALONE_OPS"
  *	end     answers "stat NAME VALUE" lines, then "done", and ends
  *
  * Its threads and objects live through all rounds, so caches are warm from the second on.
@@ -26,7 +26,7 @@ static FILE *answers;
 static pthread_barrier_t gate;
 static bool leaving;
 
-static uint64_t clock_ns(clockid_t id)
+uint64_t clock_ns(clockid_t id)
 {
 	struct timespec t;
 
@@ -122,12 +122,14 @@ static void rest(double seconds)
 static void round_run(struct rig *rig, double seconds)
 {
 	uint64_t began = UINT64_MAX, ended = 0, ops = 0, side_ops = 0, timed = 0, cpu;
+	uint64_t alone_ns = 0, alone_ops = 0;
 	unsigned i;
 
 	if (rig->pattern->begin)
 		rig->pattern->begin(rig);
 	for (i = 0; i < rig->n_workers; i++)
-		rig->workers[i].ops = rig->workers[i].side_ops = rig->workers[i].timed = 0;
+		rig->workers[i].ops = rig->workers[i].side_ops = rig->workers[i].timed =
+			rig->workers[i].alone_ops = rig->workers[i].alone_ns = 0;
 	__atomic_store_n(&rig->stop, 0, __ATOMIC_RELAXED);
 	cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	pthread_barrier_wait(&gate);
@@ -145,6 +147,8 @@ static void round_run(struct rig *rig, double seconds)
 
 		ops += w->ops;
 		side_ops += w->side_ops;
+		alone_ops += w->alone_ops;
+		alone_ns = w->alone_ns > alone_ns ? w->alone_ns : alone_ns;
 		if (!w->ops)
 			continue;
 		began = w->began < began ? w->began : began;
@@ -155,9 +159,10 @@ static void round_run(struct rig *rig, double seconds)
 		ended = began + timed;
 	if (rig->pattern->end)
 		rig->pattern->end(rig);
-	fprintf(answers, "round %llu %llu %llu %llu\n",
+	fprintf(answers, "round %llu %llu %llu %llu %llu %llu\n",
 		(unsigned long long)(ended > began ? ended - began : 0), (unsigned long long)ops,
-		(unsigned long long)cpu, (unsigned long long)side_ops);
+		(unsigned long long)cpu, (unsigned long long)side_ops, (unsigned long long)alone_ns,
+		(unsigned long long)alone_ops);
 	fflush(answers);
 }
 
@@ -331,6 +336,7 @@ int child_main(int argc, char **argv)
 		return 1;
 	if (!scenario || !competitor || !params_read(&rig.env, argc - 3, argv + 3))
 		return 2;
+	rig.seconds = strtod(argv[2], NULL);
 	break_at("setup", competitor->name);
 	if (!rig_setup(&rig, scenario, competitor))
 		return 1;
@@ -346,11 +352,13 @@ int child_main(int argc, char **argv)
 	pthread_barrier_wait(&gate);
 	fprintf(answers, "ready\n");
 	fflush(answers);
-	serve(&rig, strtod(argv[2], NULL), competitor->name);
+	serve(&rig, rig.seconds, competitor->name);
 	fprintf(answers, "stat base_kib %llu\n", (unsigned long long)base);
 	fprintf(answers, "stat peak_kib %llu\n", (unsigned long long)resident_peak_kib());
 	if (tree_bytes_entry > 0)
 		fprintf(answers, "stat bytes_entry %.1f\n", tree_bytes_entry);
+	if (rig.tree)
+		tree_writes_tell(&rig, answers);
 	if (rig.pattern->tell)
 		rig.pattern->tell(&rig, answers);
 	threads_end(&rig, threads);

@@ -153,7 +153,7 @@ static struct result *result_new(const struct run *run, const struct entrant *en
 static bool entrant_round(struct run *run, struct entrant *entrant, bool counts)
 {
 	struct result *result = entrant->result;
-	unsigned long long ns, ops, cpu, side;
+	unsigned long long ns, ops, cpu, side, alone_ns, alone_ops;
 	const char *answer = NULL;
 
 	progress(run, entrant->competitor->name);
@@ -164,7 +164,9 @@ static bool entrant_round(struct run *run, struct entrant *entrant, bool counts)
 		answer = child_hear(&entrant->child, 1, NULL);
 	if (!answer)
 		return false;
-	if (sscanf(answer, "round %llu %llu %llu %llu", &ns, &ops, &cpu, &side) != 4 || !ops) {
+	if (sscanf(answer, "round %llu %llu %llu %llu %llu %llu", &ns, &ops, &cpu, &side, &alone_ns,
+		   &alone_ops) != 6 ||
+	    !ops) {
 		snprintf(entrant->child.failure, sizeof(entrant->child.failure),
 			 "did nothing in a round");
 		return false;
@@ -177,6 +179,12 @@ static bool entrant_round(struct run *run, struct entrant *entrant, bool counts)
 	entrant->ops += ops;
 	if (side)
 		result->side[result->sides++] = (double)ns / (double)side;
+	if (alone_ops && ns) {
+		const double alone = (double)alone_ns / (double)alone_ops;
+
+		result->alone[result->alones] = alone;
+		result->kept[result->alones++] = 100 * alone / ((double)ns / (double)ops);
+	}
 	return true;
 }
 
@@ -240,6 +248,16 @@ static void results_add(struct run *run, struct entrant *entrant)
 	result->cpu_op = spread_of(result->cpu, result->rounds);
 	if (result->sides)
 		metric_set(result, "side_ns_op", spread_of(result->side, result->sides).median);
+	if (result->alones) {
+		metric_set(result, "alone_ns_op",
+			   spread_of(result->alone, result->alones).median);
+		metric_set(result, "kept_percent", spread_of(result->kept, result->alones).median);
+	}
+	/* Readers and the writer beside them together. */
+	if (result->sides && result->alones)
+		metric_set(result, "both_ns_op",
+			   1 / (1 / result->ns_op.median +
+				1 / spread_of(result->side, result->sides).median));
 	*run->results->last = result;
 	run->results->last = &result->next;
 }

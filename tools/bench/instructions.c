@@ -20,6 +20,7 @@
 #define OPERATIONS 16384
 #define BATCH 32
 #define TREE_KEYS 10000
+#define BIG_KEYS 100000
 #define TOLERANCE 1.05
 #define EXIT_SKIP 77
 
@@ -28,6 +29,11 @@ struct counted {
 	struct sheaf_cache *cache;
 	struct sheaf_tree *tree;
 	void *objects[BATCH];
+	/* A tree of keys from all 64 bits: those of the numbers low to high - 1. */
+	struct sheaf_tree *big;
+	uint64_t low;
+	uint64_t high;
+	uint64_t loads;
 };
 
 static void count_alloc(struct counted *c)
@@ -92,6 +98,44 @@ static void count_store(struct counted *c)
 	sheaf_gp_manual_step(&c->gp);
 }
 
+/* A bijection on 64 bits. */
+static uint64_t big_key(uint64_t i)
+{
+	i = (i ^ (i >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	i = (i ^ (i >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return i ^ (i >> 31);
+}
+
+static void big_store(struct counted *c)
+{
+	const uint64_t key = big_key(c->high++);
+
+	if (sheaf_tree_store(c->big, key, key, c))
+		abort();
+}
+
+static void count_big_load(struct counted *c)
+{
+	unsigned i;
+
+	for (i = 0; i < BATCH; i++)
+		if (!sheaf_tree_load(c->big, big_key(c->loads++ * 7919 % BIG_KEYS)))
+			abort();
+}
+
+/* New keys come, the oldest go: the tree stays as large as it is, and as full. */
+static void count_big_write(struct counted *c)
+{
+	unsigned i;
+
+	for (i = 0; i < BATCH; i++) {
+		big_store(c);
+		if (sheaf_tree_erase(c->big, big_key(c->low++), NULL))
+			abort();
+	}
+	sheaf_gp_manual_step(&c->gp);
+}
+
 static const struct {
 	const char *name;
 	const char *function;
@@ -103,9 +147,26 @@ static const struct {
 	{"alloc_from", "sheaf_cache_alloc_from", count_section},
 	{"tree_load", "sheaf_tree_load", count_load},
 	{"tree_store", "sheaf_tree_store", count_store},
+	{"tree_load_100k", "sheaf_tree_load", count_big_load},
+	{"tree_store_100k", "sheaf_tree_store", count_big_write},
+	{"tree_erase_100k", "sheaf_tree_erase", count_big_write},
 };
 
 #define N_COUNTS (sizeof(counts) / sizeof(counts[0]))
+
+/* Stored one by one, in no order. */
+static int big_setup(struct counted *c)
+{
+	struct sheaf_tree_attr attr = {.size = sizeof(attr), .gp = &c->gp.gp};
+	int err = sheaf_tree_create(&c->big, &attr);
+
+	while (!err && c->high < BIG_KEYS) {
+		big_store(c);
+		if (c->high % BATCH == 0)
+			sheaf_gp_manual_step(&c->gp);
+	}
+	return err;
+}
 
 static int counted_setup(struct counted *c)
 {
@@ -138,6 +199,8 @@ int instruction_child(const char *op, uint64_t n)
 		if (strcmp(counts[i].name, op) == 0)
 			break;
 	if (i == N_COUNTS || counted_setup(&c))
+		return 1;
+	if (strstr(op, "_100k") && big_setup(&c))
 		return 1;
 	/* Warm up, so that N does not decide how many batches are special. */
 	for (done = 0; done < 4096; done += BATCH)
@@ -277,7 +340,7 @@ int instructions_main(const char *baseline, const char *json)
 			return 1;
 		each[i] = (twice - once) / OPERATIONS;
 		base = baseline_of(here, counts[i].name);
-		printf("  %-12s %8.2f", counts[i].name, each[i]);
+		printf("  %-15s %8.2f", counts[i].name, each[i]);
 		if (base > 0)
 			printf("  baseline %8.2f  %+.1f %%%s", base, (each[i] / base - 1) * 100,
 			       each[i] > base * TOLERANCE ? "  TOO MANY" : "");

@@ -65,6 +65,16 @@ template <class Map> struct map_points : locked_map<Map> {
 		return true;
 	}
 
+	static bool append(void *ctx, uint64_t key, void *value)
+	{
+		base &m = base::of(ctx);
+
+		tree_write_lock(&m.lock);
+		m.map.emplace_hint(m.map.end(), key, value);
+		tree_unlock(&m.lock);
+		return true;
+	}
+
 	static bool erase(void *ctx, uint64_t key)
 	{
 		base &m = base::of(ctx);
@@ -91,7 +101,8 @@ template <class Map> struct map_points : locked_map<Map> {
 
 	static constexpr tree_ops ops = {base::setup, base::teardown, nullptr,     nullptr,
 					 load,        store,          erase,       scan,
-					 nullptr,     base::clear,    nullptr};
+					 nullptr,     base::clear,    nullptr,     append,
+					 nullptr};
 };
 
 struct map_range {
@@ -160,7 +171,8 @@ template <class Map> struct map_ranges : locked_map<Map> {
 
 	static constexpr tree_ops ops = {base::setup, base::teardown, nullptr,     nullptr,
 					 load,        store,          erase,       nullptr,
-					 map,         base::clear,    nullptr};
+					 map,         base::clear,    nullptr,     nullptr,
+					 nullptr};
 };
 
 #endif

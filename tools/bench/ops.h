@@ -110,10 +110,18 @@ struct object_ops {
 	void (*cold)(void *ctx);
 };
 
+/* Writes to a tree that changed something, and what they took for its nodes, since setup. */
+struct bench_writes {
+	uint64_t writes;
+	uint64_t nodes;
+	uint64_t objects;
+};
+
 /*
  * Trees of uint64_t keys to non-NULL values, safe for any number of threads. In a tree of
  * points first == last. map() finds the highest free place of `size` keys below `top`,
- * stores there, and returns its first key, or 0.
+ * stores there, and returns its first key, or 0. append() stores a key above all that are
+ * there; who has nothing faster than store() for it leaves it NULL.
  */
 struct tree_ops {
 	void *(*setup)(const struct bench_env *env);
@@ -129,6 +137,9 @@ struct tree_ops {
 	/* Remove everything; no other thread is in the tree. */
 	void (*clear)(void *ctx);
 	void (*trips)(void *ctx, struct bench_trips *trips);
+	bool (*append)(void *ctx, uint64_t key, void *value);
+	/* Only our own side counts. */
+	void (*writes)(void *ctx, struct bench_writes *writes);
 };
 
 /*

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct rig;
 
@@ -25,6 +26,9 @@ struct worker {
 	uint64_t began, ended;
 	/* Nanoseconds of the part that counts, where that is not all of the round. */
 	uint64_t timed;
+	/* Of a part of the round in which nobody else worked, where there is one. */
+	uint64_t alone_ops;
+	uint64_t alone_ns;
 	/* The pattern's own. */
 	void *own;
 } __attribute__((aligned(128)));
@@ -41,6 +45,8 @@ struct rig {
 	/* Operations after which a worker ends its round; UINT64_MAX: when told. */
 	uint64_t quota;
 	void *shared;
+	/* Of a round. */
+	double seconds;
 	uint32_t stop __attribute__((aligned(128)));
 } __attribute__((aligned(128)));
 
@@ -68,10 +74,18 @@ extern const struct pattern pattern_pair, pattern_shuffle, pattern_larson, patte
 	pattern_crowd, pattern_bulk, pattern_prefill, pattern_retire, pattern_trips, pattern_barn;
 extern const struct pattern pattern_refill, pattern_scatter, pattern_scatter_bulk;
 extern const struct pattern pattern_tree_load, pattern_tree_scan, pattern_tree_fill,
-	pattern_tree_erase, pattern_tree_mixed, pattern_tree_vma;
+	pattern_tree_erase, pattern_tree_mixed, pattern_tree_vma, pattern_tree_append,
+	pattern_tree_vma_load;
 
 /* Bytes per entry of the tree, measured once by whoever fills it; 0 if nobody did. */
 extern double tree_bytes_entry;
+
+/* What the writes of all rounds took, between these two, outside of what is timed. */
+void tree_writes_begin(const struct rig *rig);
+void tree_writes_end(const struct rig *rig);
+void tree_writes_tell(const struct rig *rig, FILE *answers);
+
+uint64_t clock_ns(clockid_t id);
 
 /* Resident memory of this process in KiB: now and at most. */
 uint64_t resident_kib(void);

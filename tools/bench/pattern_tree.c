@@ -8,6 +8,37 @@
 
 double tree_bytes_entry;
 
+/* Of all rounds; what they were when the last one began. */
+static struct bench_writes written, writes_begun;
+
+void tree_writes_begin(const struct rig *rig)
+{
+	if (rig->tree->writes)
+		rig->tree->writes(rig->ctx, &writes_begun);
+}
+
+void tree_writes_end(const struct rig *rig)
+{
+	struct bench_writes now;
+
+	if (!rig->tree->writes)
+		return;
+	rig->tree->writes(rig->ctx, &now);
+	written.writes += now.writes - writes_begun.writes;
+	written.nodes += now.nodes - writes_begun.nodes;
+	written.objects += now.objects - writes_begun.objects;
+}
+
+void tree_writes_tell(const struct rig *rig, FILE *answers)
+{
+	(void)rig;
+	if (!written.writes)
+		return;
+	fprintf(answers, "stat nodes_write %.4f\n", (double)written.nodes / (double)written.writes);
+	fprintf(answers, "stat objects_write %.4f\n",
+		(double)written.objects / (double)written.writes);
+}
+
 /* A bijection on 64 bits. */
 static uint64_t mix(uint64_t x)
 {
@@ -163,13 +194,41 @@ static void work_fill(struct worker *w)
 	w->ops += w->rig->env.param[PARAM_KEYS];
 }
 
+static void begin_fill(struct rig *rig)
+{
+	tree_writes_begin(rig);
+}
+
 static void end_clear(struct rig *rig)
 {
+	tree_writes_end(rig);
 	rig->tree->clear(rig->ctx);
 }
 
 const struct pattern pattern_tree_fill = {
+	.begin = begin_fill,
 	.work = work_fill,
+	.end = end_clear,
+	.pass = true,
+};
+
+/* Each key is above all that are there. */
+static void work_append(struct worker *w)
+{
+	const struct tree_ops *ops = w->rig->tree;
+	const uint64_t keys = w->rig->env.param[PARAM_KEYS];
+	uint64_t key;
+
+	for (key = 0; key < keys; key++)
+		if (!(ops->append ? ops->append(w->rig->ctx, key, value_of(key))
+				  : ops->store(w->rig->ctx, key, key, value_of(key))))
+			out_of_memory();
+	w->ops += keys;
+}
+
+const struct pattern pattern_tree_append = {
+	.begin = begin_fill,
+	.work = work_append,
 	.end = end_clear,
 	.pass = true,
 };
@@ -192,6 +251,7 @@ static void begin_erase(struct rig *rig)
 		measure_fill(rig);
 	else
 		fill_some(rig, 0, rig->env.param[PARAM_KEYS]);
+	tree_writes_begin(rig);
 }
 
 const struct pattern pattern_tree_erase = {
@@ -201,27 +261,71 @@ const struct pattern pattern_tree_erase = {
 	.pass = true,
 };
 
-/* One writer erases and stores again; readers load, and now and then miss. */
+/*
+ * In the first half of a round readers load alone and the writer sleeps; then it erases and
+ * stores again as fast as it can, and readers now and then miss. Both halves are of one
+ * round, so that whatever else the machine does hits them alike.
+ */
+static uint32_t beside;
+
+static void begin_mixed(struct rig *rig)
+{
+	__atomic_store_n(&beside, 0, __ATOMIC_RELAXED);
+	tree_writes_begin(rig);
+}
+
+static void end_mixed(struct rig *rig)
+{
+	tree_writes_end(rig);
+}
+
+static void load_any(struct worker *w, uintptr_t *sum)
+{
+	const uint64_t keys = w->rig->env.param[PARAM_KEYS];
+	unsigned i;
+
+	for (i = 0; i < STRIDE; i++) {
+		uint64_t key = key_of(w->rig, random_below(&w->random, keys));
+
+		*sum += (uintptr_t)w->rig->tree->load(w->rig->ctx, key);
+	}
+}
+
+static void read_mixed(struct worker *w)
+{
+	uint64_t began = clock_ns(CLOCK_MONOTONIC);
+	uintptr_t sum = 0;
+
+	do {
+		load_any(w, &sum);
+		w->alone_ops += STRIDE;
+	} while (!__atomic_load_n(&beside, __ATOMIC_RELAXED));
+	w->alone_ns = clock_ns(CLOCK_MONOTONIC) - began;
+	began += w->alone_ns;
+	while (work_on(w)) {
+		load_any(w, &sum);
+		w->ops += STRIDE;
+	}
+	w->timed = clock_ns(CLOCK_MONOTONIC) - began;
+	keep(sum);
+}
+
 static void work_mixed(struct worker *w)
 {
 	const struct tree_ops *ops = w->rig->tree;
 	const uint64_t keys = w->rig->env.param[PARAM_KEYS];
-	uintptr_t sum = 0;
+	struct timespec half = {0, 0};
 	unsigned i;
 
 	if (w->reader) {
-		while (work_on(w)) {
-			for (i = 0; i < STRIDE; i++) {
-				uint64_t key = key_of(w->rig, random_below(&w->random, keys));
-
-				sum += (uintptr_t)ops->load(w->rig->ctx, key);
-			}
-			w->ops += STRIDE;
-		}
-		keep(sum);
+		read_mixed(w);
 		return;
 	}
-	while (!__atomic_load_n(&w->rig->stop, __ATOMIC_RELAXED)) {
+	half.tv_sec = (time_t)(w->rig->seconds / 2);
+	half.tv_nsec = (long)((w->rig->seconds / 2 - (double)half.tv_sec) * 1e9);
+	nanosleep(&half, NULL);
+	__atomic_store_n(&beside, 1, __ATOMIC_RELAXED);
+	do {
 		for (i = 0; i < STRIDE / 2; i++) {
 			uint64_t key = key_of(w->rig, random_below(&w->random, keys));
 
@@ -230,10 +334,12 @@ static void work_mixed(struct worker *w)
 				out_of_memory();
 		}
 		w->side_ops += STRIDE;
-	}
+	} while (!__atomic_load_n(&w->rig->stop, __ATOMIC_RELAXED));
 }
 
 const struct pattern pattern_tree_mixed = {
 	.prepare = prepare_filled,
+	.begin = begin_mixed,
 	.work = work_mixed,
+	.end = end_mixed,
 };

@@ -132,8 +132,40 @@ static void finish_vma(struct rig *rig)
 	free(all);
 }
 
+static void begin_vma(struct rig *rig)
+{
+	tree_writes_begin(rig);
+}
+
+static void end_vma(struct rig *rig)
+{
+	tree_writes_end(rig);
+}
+
 const struct pattern pattern_tree_vma = {
 	.prepare = prepare_vma,
+	.begin = begin_vma,
 	.work = work_vma,
+	.end = end_vma,
+	.finish = finish_vma,
+};
+
+static void work_vma_load(struct worker *w)
+{
+	const struct ranges *own = (struct ranges *)w->rig->shared + w->id;
+	uintptr_t sum = 0;
+	unsigned i;
+
+	while (work_on(w)) {
+		for (i = 0; i < LOOKUPS; i++)
+			lookup(w, own, &sum);
+		w->ops += LOOKUPS;
+	}
+	__asm__ volatile("" : : "r"(sum));
+}
+
+const struct pattern pattern_tree_vma_load = {
+	.prepare = prepare_vma,
+	.work = work_vma_load,
 	.finish = finish_vma,
 };

@@ -7,7 +7,8 @@
  *
  * `libsheaf-bulk` is the same cache, but takes the worst case of a section in bulk instead
  * of borrowing a prefilled sheaf. `libsheaf-thread` is the same with slots per thread, for
- * what slots per CPU save with many threads.
+ * what slots per CPU save with many threads. `libsheaf-prepared` is our tree, and each write
+ * to it has its nodes set aside beforehand.
  */
 #include "peer_generic.h"
 #include "peers_in.h"
@@ -295,5 +296,11 @@ const struct bench_peer peer_sheaf_bulk = {
 
 const struct bench_peer peer_sheaf_thread = {
 	.object = &own_thread_objects,
+	.version = own_version,
+};
+
+const struct bench_peer peer_sheaf_prepared = {
+	.points = &tree_sheaf_prepared,
+	.ranges = &tree_sheaf_prepared,
 	.version = own_version,
 };

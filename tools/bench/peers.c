@@ -27,6 +27,10 @@ static const struct competitor competitors[] = {
 	{.name = "libsheaf", .peer = &peer_sheaf, .objects = true, .retires = true, .trees = true, .pools = true},
 	{.name = "libsheaf-bulk", .peer = &peer_sheaf_bulk, .objects = true, .only = "prefill"},
 	{.name = "libsheaf-thread", .peer = &peer_sheaf_thread, .objects = true, .only = "crowd"},
+	{.name = "libsheaf-prepared",
+	 .peer = &peer_sheaf_prepared,
+	 .trees = true,
+	 .only = "tree-fill tree-erase tree-vma"},
 	{.name = "limit", .peer = &peer_limit, .objects = true, .private_objects = true},
 	{.name = "glibc", .peer = &peer_malloc, .objects = true},
 	{.name = "jemalloc", .peer = &peer_malloc, .objects = true, .preload = "libjemalloc.so.2"},
@@ -72,11 +76,23 @@ const struct competitor *competitor_nth(size_t i)
 	return i < sizeof(competitors) / sizeof(competitors[0]) ? &competitors[i] : NULL;
 }
 
+/* A word of a list? */
+static bool listed(const char *list, const char *word)
+{
+	const size_t n = strlen(word);
+	const char *at;
+
+	for (at = list; (at = strstr(at, word)); at += n)
+		if ((at == list || at[-1] == ' ') && (at[n] == ' ' || !at[n]))
+			return true;
+	return false;
+}
+
 bool competitor_fits(const struct competitor *competitor, const struct config *config)
 {
 	const struct scenario *scenario = config->scenario;
 
-	if (competitor->only && strcmp(competitor->only, scenario->name) != 0)
+	if (competitor->only && !listed(competitor->only, scenario->name))
 		return false;
 	if (competitor->threads_most && config->param[PARAM_THREADS] > competitor->threads_most)
 		return false;

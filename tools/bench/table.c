@@ -53,6 +53,11 @@ void table_config(const struct config *config, const struct results *results)
 	for (result = results->first; result; result = result->next) {
 		const double *bytes = result_metric(result, "bytes_entry");
 		const double *side = result_metric(result, "side_ns_op");
+		const double *both = result_metric(result, "both_ns_op");
+		const double *alone = result_metric(result, "alone_ns_op");
+		const double *kept = result_metric(result, "kept_percent");
+		const double *nodes = result_metric(result, "nodes_write");
+		const double *objects = result_metric(result, "objects_write");
 		const double *tail = result_metric(result, "tail_us");
 		const double *longest = result_metric(result, "longest_us");
 		const double *failed = result_metric(result, "failed");
@@ -70,6 +75,12 @@ void table_config(const struct config *config, const struct results *results)
 			printf("  %.1f bytes/entry", *bytes);
 		if (side)
 			printf("  beside: %.1f ns", *side);
+		if (alone && kept)
+			printf("  alone: %.1f ns, keeps %.0f %%", *alone, *kept);
+		if (both)
+			printf("  both: %.1f ns", *both);
+		if (nodes && objects)
+			printf("  %.3f nodes/write, %.3f objects", *nodes, *objects);
 		if (tail && longest && failed)
 			printf("  99.9 %% within %.1f us, longest %.0f us, %.0f failed",
 			       *tail, *longest, *failed);

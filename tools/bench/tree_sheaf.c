@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
-/* Our own tree, with a node cache of its own over the slab backend. */
+/* Our own tree, with a node cache of its own. Prepared: the same, but for its writes. */
 #include "peers_in.h"
 
 #include <sheaf/tree.h>
@@ -14,6 +14,8 @@ struct own_tree {
 	struct sheaf_tree *tree;
 	struct sheaf_cache *nodes;
 	struct sheaf_gp_urcu gp;
+	/* Where the last key was appended; under the writer lock. */
+	struct sheaf_tree_cursor cursor;
 };
 
 static void *own_tree_setup(const struct bench_env *env)
@@ -37,6 +39,7 @@ static void *own_tree_setup(const struct bench_env *env)
 		fprintf(stderr, "libsheaf: tree: %s\n", strerror(-err));
 		return NULL;
 	}
+	sheaf_tree_cursor_init(&own->cursor, own->tree);
 	return own;
 }
 
@@ -121,7 +124,23 @@ static uint64_t own_tree_map(void *ctx, uint64_t top, uint64_t size, void *value
 
 static void own_tree_clear(void *ctx)
 {
-	sheaf_tree_clear(((struct own_tree *)ctx)->tree);
+	struct own_tree *own = ctx;
+
+	sheaf_tree_clear(own->tree);
+	sheaf_tree_cursor_init(&own->cursor, own->tree);
+}
+
+static bool own_tree_append(void *ctx, uint64_t key, void *value)
+{
+	return sheaf_tree_cursor_store(&((struct own_tree *)ctx)->cursor, key, key, value) == 0;
+}
+
+static void own_tree_writes(void *ctx, struct bench_writes *writes)
+{
+	struct sheaf_tree_stats stats;
+
+	sheaf_tree_stats(((struct own_tree *)ctx)->tree, &stats);
+	*writes = (struct bench_writes){stats.writes, stats.nodes_made, stats.objects_made};
 }
 
 static void own_tree_trips(void *ctx, struct bench_trips *trips)
@@ -129,16 +148,82 @@ static void own_tree_trips(void *ctx, struct bench_trips *trips)
 	own_cache_trips(((struct own_tree *)ctx)->nodes, trips);
 }
 
+/* Under the writer lock with nodes for one write, whatever others write meanwhile. */
+static bool prepared_lock(struct sheaf_tree *tree, struct sheaf_tree_prep *prep)
+{
+	while (sheaf_tree_prepare(tree, prep, 1) == 0) {
+		sheaf_tree_lock(tree);
+		if (sheaf_tree_prepared_locked(tree, prep))
+			return true;
+		sheaf_tree_unlock(tree);
+		sheaf_tree_finish(tree, prep);
+	}
+	return false;
+}
+
+static void prepared_unlock(struct sheaf_tree *tree, struct sheaf_tree_prep *prep)
+{
+	sheaf_tree_unlock(tree);
+	sheaf_tree_finish(tree, prep);
+}
+
+static bool prepared_store(void *ctx, uint64_t first, uint64_t last, void *value)
+{
+	struct sheaf_tree *tree = ((struct own_tree *)ctx)->tree;
+	struct sheaf_tree_prep prep;
+	int err;
+
+	if (!prepared_lock(tree, &prep))
+		return false;
+	err = sheaf_tree_store_locked(tree, &prep, first, last, value);
+	prepared_unlock(tree, &prep);
+	return err == 0;
+}
+
+static bool prepared_erase(void *ctx, uint64_t key)
+{
+	struct sheaf_tree *tree = ((struct own_tree *)ctx)->tree;
+	struct sheaf_tree_prep prep;
+	int err;
+
+	if (!prepared_lock(tree, &prep))
+		return false;
+	err = sheaf_tree_erase_locked(tree, &prep, key, NULL);
+	prepared_unlock(tree, &prep);
+	return err == 0;
+}
+
+static uint64_t prepared_map(void *ctx, uint64_t top, uint64_t size, void *value)
+{
+	struct sheaf_tree *tree = ((struct own_tree *)ctx)->tree;
+	const struct sheaf_tree_gap gap = {.min = 1, .max = top - 1, .size = size, .highest = true};
+	struct sheaf_tree_prep prep;
+	uint64_t at = 0;
+
+	if (!prepared_lock(tree, &prep))
+		return 0;
+	if (sheaf_tree_store_gap_locked(tree, &prep, &gap, value, &at))
+		at = 0;
+	prepared_unlock(tree, &prep);
+	return at;
+}
+
+#define OWN_TREE                                                                                   \
+	.setup = own_tree_setup, .teardown = own_tree_teardown, .enter = own_tree_enter,           \
+	.leave = own_tree_leave, .load = own_tree_load, .scan = own_tree_scan,                     \
+	.clear = own_tree_clear, .trips = own_tree_trips, .writes = own_tree_writes
+
 const struct tree_ops tree_sheaf = {
-	.setup = own_tree_setup,
-	.teardown = own_tree_teardown,
-	.enter = own_tree_enter,
-	.leave = own_tree_leave,
-	.load = own_tree_load,
+	OWN_TREE,
 	.store = own_tree_store,
 	.erase = own_tree_erase,
-	.scan = own_tree_scan,
 	.map = own_tree_map,
-	.clear = own_tree_clear,
-	.trips = own_tree_trips,
+	.append = own_tree_append,
+};
+
+const struct tree_ops tree_sheaf_prepared = {
+	OWN_TREE,
+	.store = prepared_store,
+	.erase = prepared_erase,
+	.map = prepared_map,
 };
