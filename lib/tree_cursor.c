@@ -17,6 +17,15 @@ static struct sheaf_tree *tree_of(const struct sheaf_tree_cursor *cursor)
 	return (struct sheaf_tree *)cursor->tree;
 }
 
+/* A write that found no memory has changed nothing, but where nobody reads it may have put the
+ * leaf in order under the cursor, which then goes on by its keys. */
+static int failed(struct sheaf_tree_cursor *cursor, int err)
+{
+	if (err == -ENOMEM)
+		sheaf_tree_cursor_pause(cursor);
+	return err;
+}
+
 /* Remember the leaf of a key. */
 static void keep(struct sheaf_tree_cursor *cursor, uint64_t key)
 {
@@ -56,7 +65,7 @@ int sheaf_tree_cursor_store_locked(struct sheaf_tree_cursor *cursor, uint64_t fi
 	if (!entry || first != last || !put(cursor, first, entry)) {
 		err = sheaf_tree_store_locked(tree_of(cursor), NULL, first, last, entry);
 		if (err)
-			return err;
+			return failed(cursor, err);
 		keep(cursor, first);
 	}
 	tree_cursor_set(cursor, first, last, entry);
@@ -83,7 +92,8 @@ int sheaf_tree_cursor_erase_locked(struct sheaf_tree_cursor *cursor)
 	if (!cursor->entry)
 		return -ENOENT;
 	err = sheaf_tree_store_locked(tree_of(cursor), NULL, first, last, NULL);
-	if (!err)
-		tree_cursor_set(cursor, first, last, NULL);
-	return err;
+	if (err)
+		return failed(cursor, err);
+	tree_cursor_set(cursor, first, last, NULL);
+	return 0;
 }
