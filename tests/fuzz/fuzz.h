@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * What fuzz targets share. A target is one function that plays some bytes as a sequence of
+ * calls and aborts if anything is not as it must be. It is linked with libFuzzer, which
+ * has a main() of its own (-Dfuzz=true), or with main.c, which replays files.
+ */
+#ifndef TESTS_FUZZ_H
+#define TESTS_FUZZ_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Play an input; always returns 0. libFuzzer gives it its name. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Says where, and aborts: both libFuzzer and AFL++ take that for a find. */
+#define fuzz_check(cond)                                                                           \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond);         \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+/* Bytes not played yet. Past the end there are zeros. */
+struct fuzz_input {
+	const uint8_t *at;
+	size_t left;
+};
+
+static inline uint8_t fuzz_byte(struct fuzz_input *in)
+{
+	if (!in->left)
+		return 0;
+	in->left--;
+	return *in->at++;
+}
+
+/* A number of so many bytes, the lowest one first. */
+static inline uint64_t fuzz_number(struct fuzz_input *in, unsigned bytes)
+{
+	uint64_t number = 0;
+	unsigned i;
+
+	for (i = 0; i < bytes; i++)
+		number |= (uint64_t)fuzz_byte(in) << (8 * i);
+	return number;
+}
+
+#endif
