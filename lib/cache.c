@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/module.h"
 #include "base/topology.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <sheaf/slab.h>
@@ -89,22 +90,28 @@ size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, 
 	fetch_add_relaxed(&cache->backend_allocated, may);
 	got = cache->backend.ops->alloc_bulk(cache->backend.ctx, (int)numa,
 					     flags & SHEAF_NOWAIT, may, objects);
+	if (unlikely(cache->watch))
+		got = watch_came(cache, got, objects);
 	if (got < may) {
 		fetch_sub_relaxed(&cache->backend_allocated, may - got);
 		budget_release(cache, may - got);
 	}
 	fetch_add_relaxed(&cache->backend_alloc_trips, 1);
-	if (cache->ctor && got)
+	if (cache->ctor && got && !cache->watch)
 		cache->ctor(cache->ctor_arg, got, objects);
 	/* Again: backends and constructors may use caches. */
 	budget_was_short(may < least && got == may);
-	objects_in(cache, got, objects);
+	if (!cache->watch)
+		blocks_in(cache, got, objects);
 	return got;
 }
 
 void backend_put(struct sheaf_cache *cache, size_t n, void *const *objects)
 {
-	objects_out(cache, n, objects);
+	if (unlikely(cache->watch))
+		watch_gone(cache, n, objects);
+	else
+		blocks_out(cache, n, objects);
 	fetch_add_relaxed(&cache->backend_free_trips, 1);
 	cache->backend.ops->free_bulk(cache->backend.ctx, n, objects);
 	/* After they are gone: F9 in cache_fork.c. */
@@ -238,6 +245,7 @@ static void cache_delete(struct sheaf_cache *cache)
 	uint32_t i;
 
 	cache_trim_fini(cache);
+	watch_destroy(cache);
 	slots_delete(cache);
 	for (i = 0; i < cache->nodes; i++)
 		if (cache->node[i].notes)
@@ -261,7 +269,6 @@ static bool cache_parts(struct sheaf_cache *cache, const struct sheaf_cache_attr
 	/* Cheaper than to ask the system each time. */
 	if (cache->cpus.n && cache->nodes > 1 && cache->spread == 1 && !a->current_node)
 		cache->cpu_nodes = topology_cpu_nodes();
-	cache->free_way = cache->cpus.n ? FREE_TO_CPU : FREE_TO_THREAD;
 	cache->capacity =
 		a->capacity ? a->capacity : default_capacity(a->object_size, cache->cpus.n);
 	for (i = 0; cache->gp && i < cache->nodes; i++)
@@ -300,7 +307,7 @@ static struct sheaf_cache *cache_new(const struct sheaf_cache_attr *a)
 		memory_free(cache);
 		return NULL;
 	}
-	cache->object_size = a->object_size;
+	cache->object_size = cache->block_size = a->object_size;
 	cache->gp = a->gp;
 	cache->current_node = a->current_node ? a->current_node : system_place(cache->spread);
 	cache->node_arg = a->node_arg;
@@ -321,11 +328,26 @@ static struct sheaf_cache *cache_new(const struct sheaf_cache_attr *a)
 	return cache;
 }
 
+/* Fast paths may be taken from here on, or not at all. */
+static void open_gate(struct sheaf_cache *cache)
+{
+	cache->gate.free_way = FREE_SLOWLY;
+	cache->gate.id = UINT32_MAX;
+	if (cache->watch)
+		return;
+	cache->gate.cpus = cache->cpus;
+	cache->gate.id = cache->id;
+	if (!cache->cross)
+		cache->gate.free_way = cache->cpus.n ? FREE_TO_CPU : FREE_TO_THREAD;
+}
+
 /* Tasks, backend and number of a new cache; on failure none of them is left. */
 static int cache_start(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 {
-	int err = cache_ripe_init(cache, a), id;
+	int err = watch_create(cache), id;
 
+	if (!err)
+		err = cache_ripe_init(cache, a);
 	if (err)
 		return err;
 	err = cache_trim_init(cache, a);
@@ -341,8 +363,10 @@ static int cache_start(struct sheaf_cache *cache, const struct sheaf_cache_attr 
 	}
 	cache->id = (uint32_t)id;
 	err = cache_cross_make(cache);
-	if (!err)
+	if (!err) {
+		open_gate(cache);
 		return 0;
+	}
 	registry_remove(cache);
 undo_backend:
 	if (!a->backend.ops && cache->backend.ops->destroy)

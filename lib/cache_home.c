@@ -29,6 +29,7 @@
  * of the same node, before going on.
  */
 #include "cache_state.h"
+#include "watch.h"
 
 /* Objects that are sorted at a time; and those that go to the backend together. */
 #define SORTED 4096
@@ -149,7 +150,7 @@ static void cross_free_bulk(void *ctx, size_t n, void *const *objects)
 	unsigned char homes[SORTED];
 	size_t some, i;
 
-	objects_in(cache, n, objects);
+	blocks_in(cache, n, objects);
 	for (; n; n -= some, objects += some) {
 		uint64_t seen = 0;
 
@@ -194,14 +195,10 @@ int cache_cross_make(struct sheaf_cache *cache)
 		.trim_us = UINT32_MAX,
 		.slots = cache->cpus.n ? SHEAF_SLOTS_CPU : SHEAF_SLOTS_THREAD,
 	};
-	int err;
 
 	if (cache->nodes == cache->spread || !cache->backend.ops->node_of)
 		return 0;
-	err = cache_create(&cache->cross, &attr, cache);
-	if (!err)
-		cache->free_way = FREE_SORTED;
-	return err;
+	return cache_create(&cache->cross, &attr, cache);
 }
 
 bool cache_is_remote(struct sheaf_cache *cache, const void *object)
@@ -317,6 +314,7 @@ void *sheaf_cache_alloc_node(struct sheaf_cache *cache, unsigned flags, int node
 {
 	unsigned nodes = cache->nodes / cache->spread;
 	unsigned tries = 0;
+	const void *caller = __builtin_return_address(0);
 	void *object;
 
 	if (node == SHEAF_NODE_ANY)
@@ -332,6 +330,8 @@ void *sheaf_cache_alloc_node(struct sheaf_cache *cache, unsigned flags, int node
 	while ((object = get_on(cache, flags & SHEAF_NOWAIT, (unsigned)node)) == NULL)
 		if (!(flags & SHEAF_WAIT) || !budget_wait(cache, &tries))
 			return NULL;
+	if (unlikely(cache->watch))
+		return watch_out(cache, object, caller, false);
 	object_out(cache, object);
 	return object;
 }

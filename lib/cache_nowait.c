@@ -38,6 +38,7 @@
 
 #include "base/memory.h"
 #include "base/report.h"
+#include "watch.h"
 
 #include <string.h>
 
@@ -241,6 +242,11 @@ void sheaf_cache_free_rcu_nowait(struct sheaf_cache *cache, void *object)
 		return;
 	if (!cache->gp)
 		fatal("cache %s: retire without a grace-period source", cache->name);
+	if (unlikely(cache->watch)) {
+		object = watch_retired(cache, object, __builtin_return_address(0), true);
+		if (!object)
+			return;
+	}
 	did = slot_do(cache, SLOT_PUSH_RCU, true, &io);
 	if (did == SLOT_DID)
 		return;
@@ -276,6 +282,8 @@ void *sheaf_cache_alloc_nowait(struct sheaf_cache *cache)
 
 	if (!cache_get(cache, SHEAF_NOWAIT | CACHE_LAYERS_ONLY, 1, &object))
 		object = alloc_spilled(cache_node(cache));
+	if (object && unlikely(cache->watch))
+		return watch_out(cache, object, __builtin_return_address(0), true);
 	if (object)
 		object_out(cache, object);
 	return object;
@@ -312,7 +320,13 @@ void sheaf_cache_free_nowait(struct sheaf_cache *cache, void *object)
 
 	if (!object)
 		return;
-	object_in(cache, object);
+	if (unlikely(cache->watch)) {
+		object = watch_in(cache, object, __builtin_return_address(0), true);
+		if (!object)
+			return;
+	} else {
+		object_in(cache, object);
+	}
 	did = cache_slot_put(cache, true, 1, &object, &done);
 	if (did == SLOT_DID)
 		return;

@@ -27,6 +27,7 @@
 #include "cache_state.h"
 
 #include "base/memory.h"
+#include "watch.h"
 
 /* In a row, without an object between them. */
 #define SWAPS_MOST 3
@@ -253,6 +254,8 @@ static __attribute__((noinline)) void *alloc_slow(struct sheaf_cache *cache, uns
 	while (!cache_get(cache, flags & SHEAF_NOWAIT, 1, &object))
 		if (!(flags & SHEAF_WAIT) || !budget_wait(cache, &tries))
 			return NULL;
+	if (unlikely(cache->watch))
+		return watch_out(cache, object, __builtin_return_address(0), false);
 	object_out(cache, object);
 	return object;
 }
@@ -261,13 +264,13 @@ void *sheaf_cache_alloc(struct sheaf_cache *cache, unsigned flags)
 {
 	void *object;
 
-	if (likely(cache->cpus.n)) {
-		if (likely(cpu_pop(&cache->cpus, &object) == SLOT_DID)) {
+	if (likely(cache->gate.cpus.n)) {
+		if (likely(cpu_pop(&cache->gate.cpus, &object) == SLOT_DID)) {
 			object_out(cache, object);
 			return object;
 		}
 	} else {
-		struct slot *slot = slot_find(cache);
+		struct slot *slot = slot_find_fast(cache);
 
 		if (likely(slot_enter(slot))) {
 			object = sheaf_pop(slot->held.main);
@@ -374,14 +377,14 @@ static __attribute__((noinline)) void free_slow(struct sheaf_cache *cache, void 
 static inline __attribute__((always_inline)) void
 free_to_cpu(struct sheaf_cache *cache, void *object)
 {
-	if (unlikely(cpu_push(&cache->cpus, object) != SLOT_DID))
+	if (unlikely(cpu_push(&cache->gate.cpus, object) != SLOT_DID))
 		free_slow(cache, object);
 }
 
 static inline __attribute__((always_inline)) void
 free_to_thread(struct sheaf_cache *cache, void *object)
 {
-	struct slot *slot = slot_find(cache);
+	struct slot *slot = slot_find_fast(cache);
 
 	if (likely(slot_enter(slot))) {
 		bool pushed = slot_push(slot->held.main, object);
@@ -393,11 +396,17 @@ free_to_thread(struct sheaf_cache *cache, void *object)
 	free_slow(cache, object);
 }
 
-static __attribute__((noinline)) void free_sorted_slow(struct sheaf_cache *cache, void *object)
+static __attribute__((noinline)) void free_anyhow_slow(struct sheaf_cache *cache, void *object)
 {
+	if (unlikely(cache->watch)) {
+		object = watch_in(cache, object, __builtin_return_address(0), false);
+		if (object)
+			cache_put(cache, 1, &object);
+		return;
+	}
 	if (cache_is_remote(cache, object))
 		cache = cache->cross;
-	if (cache->cpus.n)
+	if (cache->gate.cpus.n)
 		free_to_cpu(cache, object);
 	else
 		free_to_thread(cache, object);
@@ -408,12 +417,12 @@ void sheaf_cache_free(struct sheaf_cache *cache, void *object)
 	if (unlikely(!object))
 		return;
 	object_in(cache, object);
-	if (likely(cache->free_way == FREE_TO_CPU))
+	if (likely(cache->gate.free_way == FREE_TO_CPU))
 		free_to_cpu(cache, object);
-	else if (cache->free_way == FREE_TO_THREAD)
+	else if (cache->gate.free_way == FREE_TO_THREAD)
 		free_to_thread(cache, object);
 	else
-		free_sorted_slow(cache, object);
+		free_anyhow_slow(cache, object);
 }
 
 size_t sheaf_cache_alloc_bulk(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
@@ -423,12 +432,42 @@ size_t sheaf_cache_alloc_bulk(struct sheaf_cache *cache, unsigned flags, size_t 
 
 	while (got < n && (flags & SHEAF_WAIT) && budget_wait(cache, &tries))
 		got += cache_get(cache, 0, n - got, objects + got);
+	if (unlikely(cache->watch)) {
+		const void *caller = __builtin_return_address(0);
+		size_t i;
+
+		for (i = 0; i < got; i++)
+			objects[i] = watch_out(cache, objects[i], caller, false);
+		return got;
+	}
 	objects_out(cache, got, objects);
 	return got;
 }
 
+/* The user's array stays as it is. */
+static void free_watched(struct sheaf_cache *cache, size_t n, void *const *objects,
+			 const void *caller)
+{
+	void *blocks[64];
+	size_t some = 0, i;
+
+	for (i = 0; i < n; i++) {
+		blocks[some] = watch_in(cache, objects[i], caller, false);
+		if (blocks[some])
+			some++;
+		if (some == sizeof(blocks) / sizeof(*blocks) || i + 1 == n) {
+			cache_put(cache, some, blocks);
+			some = 0;
+		}
+	}
+}
+
 void sheaf_cache_free_bulk(struct sheaf_cache *cache, size_t n, void *const *objects)
 {
+	if (unlikely(cache->watch)) {
+		free_watched(cache, n, objects, __builtin_return_address(0));
+		return;
+	}
 	objects_in(cache, n, objects);
 	cache_put(cache, n, objects);
 }

@@ -22,6 +22,7 @@
 #include "cache_state.h"
 
 #include "base/report.h"
+#include "watch.h"
 
 #include <errno.h>
 
@@ -130,7 +131,8 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 
 	if (!sheaf)
 		return NULL;
-	sheaf->mark |= MARK_LENT | (flags & SHEAF_STRICT ? MARK_STRICT : 0);
+	sheaf->mark |= MARK_LENT | (flags & SHEAF_STRICT ? MARK_STRICT | MARK_SLOW : 0) |
+		       (cache->watch ? MARK_SLOW : 0);
 	lent_for(sheaf, n);
 	fetch_add_relaxed(&cache->lent_objects, sheaf->size);
 	if (sheaf->mark & MARK_OVERSIZE)
@@ -153,11 +155,13 @@ static __attribute__((noinline)) void *alloc_from_slow(struct sheaf_cache *cache
 {
 	void *object;
 
-	if (sheaf->size <= lent_floor(sheaf)) {
+	if ((sheaf->mark & MARK_STRICT) && sheaf->size <= lent_floor(sheaf)) {
 		overused(cache, sheaf, caller);
 		return NULL;
 	}
 	object = sheaf_pop(sheaf);
+	if (unlikely(cache->watch))
+		return object ? watch_out(cache, object, caller, true) : NULL;
 	object_out(cache, object);
 	return object;
 }
@@ -166,7 +170,7 @@ void *sheaf_cache_alloc_from(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
 	void *object;
 
-	if (unlikely(sheaf->mark & MARK_STRICT))
+	if (unlikely(sheaf->mark & MARK_SLOW))
 		return alloc_from_slow(cache, sheaf, __builtin_return_address(0));
 	object = sheaf_pop(sheaf);
 	if (likely(object))

@@ -30,6 +30,7 @@
 
 #include "base/report.h"
 #include "base/wait.h"
+#include "watch.h"
 
 uint64_t *transit_begin(struct sheaf_cache *cache, struct cache_node *node)
 {
@@ -76,7 +77,7 @@ static void put_one_ripe(struct sheaf_cache *cache, void *object)
 
 	sheaf_push(sheaf, object);
 	cache_call_ripe(cache, sheaf);
-	objects_in(cache, sheaf->size, sheaf->objects);
+	cache_ripe_in(cache, sheaf);
 	sheaf_flush(cache, sheaf);
 }
 
@@ -152,6 +153,11 @@ static __attribute__((noinline)) void retire_slow(struct sheaf_cache *cache, voi
 
 	if (!cache->gp)
 		fatal("cache %s: retire without a grace-period source", cache->name);
+	if (unlikely(cache->watch)) {
+		object = watch_retired(cache, object, __builtin_return_address(0), false);
+		if (!object)
+			return;
+	}
 	node = cache_node(cache);
 	/* Not the free objects: they might go to the backend, which may block. */
 	if (unlikely(load_relaxed(&node->sealed) || load_relaxed(&node->noted)))
@@ -165,11 +171,11 @@ void sheaf_cache_free_rcu(struct sheaf_cache *cache, void *object)
 {
 	if (unlikely(!object))
 		return;
-	if (likely(cache->cpus.n)) {
-		if (likely(cpu_push_rcu(&cache->cpus, object) == SLOT_DID))
+	if (likely(cache->gate.cpus.n)) {
+		if (likely(cpu_push_rcu(&cache->gate.cpus, object) == SLOT_DID))
 			return;
 	} else {
-		struct slot *slot = slot_find(cache);
+		struct slot *slot = slot_find_fast(cache);
 
 		if (likely(slot_enter(slot))) {
 			bool pushed = slot_push(slot->held.rcu, object);

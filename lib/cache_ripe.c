@@ -36,6 +36,7 @@
 
 #include "base/report.h"
 #include "base/wait.h"
+#include "watch.h"
 
 #include <errno.h>
 
@@ -114,12 +115,20 @@ void cache_seal(struct sheaf_cache *cache, struct cache_node *node, struct sheaf
 		sheaf_gp_arm(cache->gp, &cache->ripe_task);
 }
 
+void cache_ripe_in(struct sheaf_cache *cache, struct sheaf *sheaf)
+{
+	if (unlikely(cache->watch))
+		watch_ripe(cache, sheaf);
+	else
+		blocks_in(cache, sheaf->size, sheaf->objects);
+}
+
 static struct sheaf *take_from(struct sheaf_cache *cache, struct cache_node *node)
 {
 	struct sheaf *sheaf = sheaf_recycler_take(&node->recycler);
 
 	if (sheaf)
-		objects_in(cache, sheaf->size, sheaf->objects);
+		cache_ripe_in(cache, sheaf);
 	return sheaf;
 }
 

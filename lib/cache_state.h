@@ -21,6 +21,7 @@
  *	cache_trim.c     what nobody needs, capacity by load
  *	cache_nowait.c   calls for signal handlers, and what they leave behind
  *	cache_fork.c     fork(2)
+ *	watch*.c         what checkers are told at run time; see watch.h
  *	slot*.c          slots: the way in, the remote side, who has which
  *
  * Invariants, at rest:
@@ -43,6 +44,7 @@
 
 struct note;
 struct notes;
+struct watch;
 
 struct cache_node {
 	struct sheaf_barn barn;
@@ -73,17 +75,31 @@ struct cache_tuning {
 enum free_way {
 	FREE_TO_CPU,    /* slots are per CPU, nobody asks where objects are at home */
 	FREE_TO_THREAD, /* the same, per thread */
-	FREE_SORTED,    /* local objects to the slot, others to the cross cache */
+	FREE_SLOWLY,    /* watched; or local objects to the slot, others to the cross cache */
+};
+
+/* What the fast paths look at, and nothing else does: the fields of the same names below, or where
+ * a cache is watched no CPUs and no number, so that every call takes a slow path. */
+struct cache_gate {
+	struct cpu_slots cpus;
+	enum free_way free_way;
+	uint32_t id;
 };
 
 struct sheaf_cache {
 	/* Used by every call. */
+	struct cache_gate gate;
 	struct cpu_slots cpus;
-	enum free_way free_way;
 	uint32_t id;
 	uint32_t capacity; /* of new sheaves, relaxed */
 	size_t object_size;
 	struct sheaf_gp *gp;
+	/* NULL unless the cache is watched; see watch.h. */
+	struct watch *watch;
+	/* What the backend gives: an object, and what the watch has put round it. */
+	size_t block_size;
+	/* Others than the user may look at free objects: nobody writes to them. */
+	bool stable;
 
 	/* Fixed by create: places with a barn each, and how many of them are one NUMA node. */
 	uint32_t nodes;
@@ -182,6 +198,13 @@ static inline struct slot *slot_find(const struct sheaf_cache *cache)
 	return likely(cache->id < slot_table.n) ? slot_table.slots[cache->id] : &slot_none;
 }
 
+/* The same for fast paths: &slot_none where the cache is watched. */
+static inline struct slot *slot_find_fast(const struct sheaf_cache *cache)
+{
+	return likely(cache->gate.id < slot_table.n) ? slot_table.slots[cache->gate.id] :
+						       &slot_none;
+}
+
 /* The node of the calling thread; decided again after each time out of a slot. */
 static inline struct cache_node *cache_node(struct sheaf_cache *cache)
 {
@@ -196,7 +219,7 @@ static inline struct cache_node *cache_node(struct sheaf_cache *cache)
 	return &cache->node[(unsigned)cache->current_node(cache->node_arg) % cache->nodes];
 }
 
-/* Objects come into and go out of the caller's hands. */
+/* Objects come into and go out of the caller's hands. In a plain build these are nothing. */
 static inline void object_out(const struct sheaf_cache *cache, void *object)
 {
 	annotate_alloc(object, cache->object_size);
@@ -204,7 +227,8 @@ static inline void object_out(const struct sheaf_cache *cache, void *object)
 
 static inline void object_in(const struct sheaf_cache *cache, void *object)
 {
-	annotate_free(object, cache->object_size);
+	if (!cache->stable)
+		annotate_free(object, cache->object_size);
 }
 
 /* The same for many; the compiler drops the loops where there is nothing to tell. */
@@ -224,8 +248,28 @@ static inline void objects_in(const struct sheaf_cache *cache, size_t n, void *c
 		object_in(cache, objects[i]);
 }
 
-/* What mark in the head of a sheaf says: how it is lent, and where its memory is from. */
-enum { MARK_LENT = 1, MARK_STRICT = 2, MARK_OVERSIZE = 4, MARK_MAPPED = 8 };
+/* The same for blocks, as the backend knows them: those of a watched cache may be larger. */
+static inline void blocks_out(const struct sheaf_cache *cache, size_t n, void *const *blocks)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		annotate_alloc(blocks[i], cache->block_size);
+}
+
+static inline void blocks_in(const struct sheaf_cache *cache, size_t n, void *const *blocks)
+{
+	size_t i;
+
+	for (i = 0; i < n && !cache->stable; i++)
+		annotate_free(blocks[i], cache->block_size);
+}
+
+/*
+ * What mark in the head of a sheaf says: how it is lent, and where its memory is from. Allocation
+ * from a lent one that is strict, or of a watched cache, takes the slow path.
+ */
+enum { MARK_LENT = 1, MARK_STRICT = 2, MARK_OVERSIZE = 4, MARK_MAPPED = 8, MARK_SLOW = 16 };
 
 /* Sheaf memory. Sheaves are plain memory of the library: no cache below the cache. */
 struct sheaf *sheaf_new(uint32_t capacity);
@@ -365,6 +409,9 @@ void cache_rcu_installed(struct sheaf_cache *cache);
 
 /* The callback of the cache over a sheaf of ripe objects, if there is one. */
 void cache_call_ripe(struct sheaf_cache *cache, struct sheaf *sheaf);
+
+/* What is left in the sheaf after that is free. */
+void cache_ripe_in(struct sheaf_cache *cache, struct sheaf *sheaf);
 
 /* Is the calling thread inside the callback of any cache? */
 bool cache_inside_ripe(void);

@@ -465,7 +465,7 @@ static void cpu_without_slot(void)
 	begin(SHEAF_SLOTS_DEFAULT);
 	expect(cpu_slots_for("rseq(2)"));
 	beyond = &users.cache->cpus.slots[cpu[1]];
-	users.cache->cpus.n = cpu[1];
+	users.cache->cpus.n = users.cache->gate.cpus.n = cpu[1];
 	/* There. */
 	like.cpu[0] = cpu[1];
 	generation(&like);
