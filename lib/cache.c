@@ -355,6 +355,7 @@ static int cache_start(struct sheaf_cache *cache, const struct sheaf_cache_attr 
 		err = choose_backend(&cache->backend, a);
 	if (err)
 		goto undo_tasks;
+	cache->stable = cache->backend.ops->stable || (cache->cross_of && cache->cross_of->stable);
 	err = cache_fork_init();
 	id = err ? -1 : registry_add(cache);
 	if (id < 0) {

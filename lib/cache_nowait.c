@@ -98,10 +98,10 @@ static void note_give(struct notes *notes, struct note *note)
 	fetch_or_release(&notes->free[n / 64], UINT64_C(1) << n % 64); /* N2 */
 }
 
-/* Can free objects be chained? Those of the library's backends always can. */
+/* Can free objects be chained? What somebody wants to find in them again must not be written to. */
 static bool can_chain(const struct sheaf_cache *cache)
 {
-	return cache->object_size >= sizeof(void *);
+	return cache->object_size >= sizeof(void *) && !cache->ctor && !cache->stable;
 }
 
 /* The chain through a free object, which need not be aligned for a pointer. */

@@ -201,8 +201,8 @@ static inline struct slot *slot_find(const struct sheaf_cache *cache)
 /* The same for fast paths: &slot_none where the cache is watched. */
 static inline struct slot *slot_find_fast(const struct sheaf_cache *cache)
 {
-	return likely(cache->gate.id < slot_table.n) ? slot_table.slots[cache->gate.id] :
-						       &slot_none;
+	return likely(cache->gate.id < slot_table.n) ? slot_table.slots[cache->gate.id]
+						     : &slot_none;
 }
 
 /* The node of the calling thread; decided again after each time out of a slot. */
@@ -222,7 +222,10 @@ static inline struct cache_node *cache_node(struct sheaf_cache *cache)
 /* Objects come into and go out of the caller's hands. In a plain build these are nothing. */
 static inline void object_out(const struct sheaf_cache *cache, void *object)
 {
-	annotate_alloc(object, cache->object_size);
+	if (cache->ctor)
+		annotate_read(object, cache->object_size);
+	else if (!cache->stable)
+		annotate_alloc(object, cache->object_size);
 }
 
 static inline void object_in(const struct sheaf_cache *cache, void *object)
@@ -253,7 +256,7 @@ static inline void blocks_out(const struct sheaf_cache *cache, size_t n, void *c
 {
 	size_t i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n && !cache->stable; i++)
 		annotate_alloc(blocks[i], cache->block_size);
 }
 

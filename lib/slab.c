@@ -364,16 +364,15 @@ static int slab_node_of(void *ctx, const void *object)
 	return region && region->owner == ctx ? (int)region->node : SHEAF_NODE_ANY;
 }
 
-static const struct sheaf_backend_ops slab_ops = {
-	.name = "slab",
-	.alloc_bulk = slab_alloc_bulk,
-	.free_bulk = slab_free_bulk,
-	.destroy = slab_destroy,
-	.trim = slab_trim,
-	.node_of = slab_node_of,
-};
+#define SLAB_OPS                                                                                   \
+	.name = "slab", .alloc_bulk = slab_alloc_bulk, .free_bulk = slab_free_bulk,                \
+	.destroy = slab_destroy, .trim = slab_trim, .node_of = slab_node_of
+
+static const struct sheaf_backend_ops slab_ops = {SLAB_OPS};
+static const struct sheaf_backend_ops slab_stable_ops = {SLAB_OPS, .stable = true};
 
 struct sheaf_backend sheaf_slab_backend(struct sheaf_slab *slab)
 {
-	return (struct sheaf_backend){.ops = &slab_ops, .ctx = slab};
+	return (struct sheaf_backend){.ops = slab->gp ? &slab_stable_ops : &slab_ops,
+				      .ctx = slab};
 }

@@ -11,6 +11,7 @@
 #ifndef SHEAF_BACKEND_H
 #define SHEAF_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +56,9 @@ struct sheaf_backend_ops {
 	 *  without a system call: called for each free on machines with several nodes. NULL: never
 	 *  known. */
 	int (*node_of)(void *ctx, const void *object);
+	/** Others than the user may look at free objects, as in a type-stable slab: what is in them
+	 *  is left alone, by checkers and debug mode as well. */
+	bool stable;
 };
 
 /** A backend: operations and what they work on. Copied by value. */

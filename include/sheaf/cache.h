@@ -132,9 +132,7 @@ struct sheaf_cache_attr {
 	/** Passed to @p overuse. */
 	void *overuse_arg;
 	/** Called over objects that come from the backend, before anybody gets them; what it writes
-	 *  is still there when an object is allocated, unless its last user changed it. Not
-	 *  with checkers that poison free memory: do not rely on it for objects that came back.
-	 *  Default: none. */
+	 *  is still there when an object is allocated, unless its last user changed it. Default: none. */
 	sheaf_cache_ctor_fn *ctor;
 	/** Passed to @p ctor. */
 	void *ctor_arg;
@@ -197,7 +195,7 @@ struct sheaf_cache_stats {
 	/** Calls that went round the slot because it was in use or could not be made. */
 	uint64_t bypassed;
 	/** Objects given up for want of any memory: retired ones inside a read section or signal
-	 *  handler, free ones in a signal handler if they are smaller than a pointer. */
+	 *  handler, free ones in a signal handler if they cannot be chained. */
 	uint64_t abandoned;
 	/** Retired objects that were sealed by age; ripe ones that went to the backend because too much
 	 *  was in flight; times that allocation gave way, and that throttle waited. */
@@ -372,9 +370,9 @@ void *sheaf_cache_alloc_nowait(struct sheaf_cache *cache);
  * @param cache the one it came from
  * @param object allocated from @p cache, reachable by nobody else; NULL is ignored
  *
- * Context: any, signal handlers included; as sheaf_cache_alloc_nowait(). If objects are
- *	smaller than a pointer it may ask the kernel for a page, and if that fails the object
- *	is abandoned, and counted in sheaf_cache_stats.abandoned.
+ * Context: any, signal handlers included; as sheaf_cache_alloc_nowait(). If objects cannot be
+ *	chained (smaller than a pointer, with a constructor, of a type-stable backend) it may ask the
+ *	kernel for a page; if that fails the object is abandoned, and counted in sheaf_cache_stats.
  * Ordering: as sheaf_cache_free(). Progress: lock-free.
  */
 void sheaf_cache_free_nowait(struct sheaf_cache *cache, void *object);

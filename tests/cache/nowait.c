@@ -693,6 +693,38 @@ START_TEST(small_objects_without_a_page_are_given_up)
 }
 END_TEST
 
+/* What a constructor has written is not chained through: a page here as well. */
+static void write_number(void *arg, size_t n, void *const *made)
+{
+	uint64_t *number = arg;
+
+	for (size_t i = 0; i < n; i++)
+		memcpy(made[i], number, sizeof(*number));
+}
+
+START_TEST(constructed_objects_go_to_a_page)
+{
+	uint64_t number = UINT64_C(0x1234567890abcdef), found;
+	unsigned wrong = 0;
+
+	begin_with(32, (struct sheaf_cache_attr){.barn_full = 1, .barn_empty = UINT32_MAX,
+						 .ctor = write_number, .ctor_arg = &number});
+	get(100);
+	put_some(0, 3 * CAPACITY);
+	free_some_now(3 * CAPACITY, 100 - 3 * CAPACITY);
+	ck_assert_uint_eq(cache_stats(cache).spilled, 0);
+	ck_assert_uint_eq(maps, 1);
+	ck_assert_uint_eq(get_now(0), 100);
+	for (unsigned i = 0; i < 100; i++) {
+		memcpy(&found, objects[i], sizeof(found));
+		wrong += found != number;
+	}
+	ck_assert_uint_eq(wrong, 0);
+	put_some(0, 100);
+	end();
+}
+END_TEST
+
 /*
  * Retiring.
  */
@@ -1122,6 +1154,7 @@ int main(void)
 	tcase_add_test(tc, spilled_are_had_again_one_by_one);
 	tcase_add_loop_test(tc, without_a_slot_nothing_waits_or_is_lost, 0, CONTEXTS);
 	tcase_add_test(tc, small_objects_go_to_a_page);
+	tcase_add_test(tc, constructed_objects_go_to_a_page);
 	tcase_add_test(tc, small_objects_without_a_page_are_given_up);
 	tcase_add_loop_test(tc, retire_takes_the_cheapest_place, 0, 2);
 	tcase_add_test(tc, a_page_is_filled);
