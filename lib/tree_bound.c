@@ -56,7 +56,8 @@ int sheaf_tree_prepare(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, ui
 
 	if (!writes || writes > SHEAF_TREE_WRITES_MAX)
 		return -EINVAL;
-	*prep = (struct sheaf_tree_prep){.writes = writes, .height = height};
+	/* No write has ended at an odd moment. */
+	*prep = (struct sheaf_tree_prep){.writes = writes, .height = height, .moment = 1};
 	prep->sheaf = sheaf_cache_prefill(
 		tree->nodes, (uint32_t)tree_bound(tree_objects(tree), height, 0, writes),
 		SHEAF_STRICT);

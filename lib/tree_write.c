@@ -246,6 +246,23 @@ static int replace(struct tree_write *w, struct sheaf_tree *tree, struct sheaf *
 	return 0;
 }
 
+/* May the write be done with what was set aside? Once that is so, it stays so while nobody
+ * else writes: guarantee 9. */
+static bool prepared(const struct sheaf_tree *tree, const struct sheaf_tree_prep *prep)
+{
+	return prep->writes &&
+	       (prep->moment == tree->moment || sheaf_tree_prepared_locked(tree, prep));
+}
+
+static void count_write(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, bool changed)
+{
+	tree->writes += changed;
+	if (prep) {
+		prep->writes--;
+		prep->moment = tree->moment;
+	}
+}
+
 enum { STORE, INSERT };
 
 static int write_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, uint64_t first,
@@ -267,7 +284,7 @@ static int write_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, u
 		     tree_leaf_find(tree_leaf(step->node), step->node->live, first, last)))
 			return -EEXIST;
 	}
-	if (prep && (!prep->writes || !sheaf_tree_prepared_locked(tree, prep)))
+	if (prep && !prepared(tree, prep))
 		return -EAGAIN;
 	tree_moment_begin(tree);
 	if (tree->height)
@@ -279,9 +296,7 @@ static int write_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, u
 	tree_moment_end(tree);
 	if (err)
 		return err;
-	tree->writes += tried != TREE_UNCHANGED;
-	if (prep)
-		prep->writes--;
+	count_write(tree, prep, tried != TREE_UNCHANGED);
 	return 0;
 }
 
@@ -336,7 +351,7 @@ int sheaf_tree_erase_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *pre
 	if (!slot)
 		return -ENOENT;
 	slot = (uint32_t)__builtin_ctz(slot);
-	if (prep && (!prep->writes || !sheaf_tree_prepared_locked(tree, prep)))
+	if (prep && !prepared(tree, prep))
 		return -EAGAIN;
 	old = *tree_entry_at(leaf, slot);
 	key = tree_first(leaf, slot);
@@ -348,9 +363,7 @@ int sheaf_tree_erase_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *pre
 	tree_moment_end(tree);
 	if (err)
 		return err;
-	tree->writes++;
-	if (prep)
-		prep->writes--;
+	count_write(tree, prep, true);
 	if (entry)
 		*entry = old;
 	return 0;

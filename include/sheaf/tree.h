@@ -170,6 +170,8 @@ struct sheaf_tree_prep {
 	struct sheaf *sheaf;
 	uint32_t writes;
 	uint32_t height;
+	/* Of the tree after the last of these writes. */
+	uint64_t moment;
 };
 
 /**

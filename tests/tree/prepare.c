@@ -277,6 +277,29 @@ START_TEST(higher_tree_needs_more)
 }
 END_TEST
 
+/* What suffices for one write may not suffice for the next, if others come between. */
+START_TEST(others_between_are_noticed)
+{
+	struct sheaf_tree_prep prep;
+	struct rig rig;
+	uint64_t i;
+
+	rig_init(&rig, 4, SHEAF_TREE_GAPS);
+	fill(&rig, 2);
+	expect(sheaf_tree_prepare(rig.tree, &prep, 2) == 0);
+	sheaf_tree_lock(rig.tree);
+	expect(sheaf_tree_store_locked(rig.tree, &prep, 0, 3, &rig) == 0);
+	for (i = UINT64_C(1000000); sheaf_tree_prepared_locked(rig.tree, &prep); i += 4)
+		expect(sheaf_tree_store_locked(rig.tree, NULL, i, i + 3, &rig) == 0);
+	expect(sheaf_tree_store_locked(rig.tree, &prep, 0, 3, &prep) == -EAGAIN);
+	expect(sheaf_tree_erase_locked(rig.tree, &prep, 0, NULL) == -EAGAIN);
+	sheaf_tree_unlock(rig.tree);
+	expect(prep.writes == 1);
+	sheaf_tree_finish(rig.tree, &prep);
+	rig_fini(&rig);
+}
+END_TEST
+
 /* g(p) and its sums as the essay has them, the long way. */
 static uint64_t long_growth(uint64_t p)
 {
@@ -323,6 +346,7 @@ int main(void)
 	tcase_add_loop_test(tcase, many_writes_keep_their_bound, 0, 4);
 	tcase_add_loop_test(tcase, growth_is_allowed_for, 0, 4);
 	tcase_add_loop_test(tcase, higher_tree_needs_more, 0, 4);
+	tcase_add_test(tcase, others_between_are_noticed);
 	tcase_add_test(tcase, bound_is_the_sum);
 	suite_add_tcase(suite, tcase);
 	return test_run(suite);
