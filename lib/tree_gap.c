@@ -16,9 +16,11 @@
  * search under the writer lock that has looked below a child in vain corrects the child's
  * gap, so that each store misleads one such search at most. A reader's search is guided by
  * gaps as it finds them, and believes a leaf: what its live word leaves free is free at
- * that moment, between the pivots by which the reader came. A hole that was there all the
- * time is in one leaf all the time, and the gaps above it are large enough all the time: who
- * makes nodes anew gives them gaps that are.
+ * that moment, between the pivots by which the reader came. A hole that was
+ * between the same two ranges all the time is in the leaf of the second one all the time, and
+ * the gaps above it are large enough all the time: who makes nodes anew gives them gaps that
+ * are. One that was joined with another, because the range between them is gone, may have come
+ * to the next leaf while its gap is yet to be raised, or behind the reader's back.
  */
 #include "tree_node.h"
 

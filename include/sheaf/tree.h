@@ -544,7 +544,7 @@ int sheaf_tree_gap_locked(struct sheaf_tree *tree, const struct sheaf_tree_gap *
 
 /**
  * As sheaf_tree_gap_locked(), inside a read section. The place was free at one moment since the
- * section began; holes that writes made meanwhile may be overlooked.
+ * section began. Holes that writes made, cut or joined meanwhile may be overlooked.
  *
  * Context, Ordering: as sheaf_tree_load_rcu(). Progress: wait-free.
  * Return: as sheaf_tree_gap_locked().
