@@ -7,9 +7,10 @@
  * and across, with entries of any bits: each returns what the oracle says; after each all
  * invariants hold and the counters are the oracle's; loads, finds, steps both ways with
  * and without pause, and the search for free keys agree. Trees grow and shrink in
- * turns, so that they are divided, merged and emptied.
+ * turns, so that they are divided, merged and emptied. A sequence that goes wrong is shrunk and
+ * printed as a C function.
  */
-#include "oracle.h"
+#include "sequence.h"
 
 #include <errno.h>
 
@@ -35,6 +36,10 @@ struct player {
 	struct rig rig;
 	struct oracle oracle;
 	uint64_t state;
+	/* What was written so far, to a tree made with these. */
+	struct sequence sequence;
+	uint32_t capacity;
+	unsigned flags;
 };
 
 static uint64_t in_world(const struct world *world, uint64_t x)
@@ -95,55 +100,47 @@ static void *pick_entry(struct player *p)
 	return entry ? entry : (void *)1;
 }
 
+/* One more write. If it goes wrong, the shortest sequence that does is printed. */
+static void play_write(struct player *p, const struct op *op)
+{
+	const char *wrong;
+
+	sequence_add(&p->sequence, op);
+	wrong = sequence_play(&p->rig, &p->oracle, op, sequence_call);
+	if (!wrong)
+		return;
+	if (sequence_shrink(&p->sequence, p->capacity, p->flags, sequence_call))
+		sequence_print(&p->sequence, stderr);
+	else
+		sheaf_tree_dump(p->rig.tree, SHEAF_TREE_TEXT, stderr);
+	ck_abort_msg("%s; flags %u", wrong, p->flags);
+}
+
 static void play_store(struct player *p, bool insert)
 {
-	uint64_t first, last;
-	void *entry = pick_entry(p);
-	int err, want = 0;
-	size_t i;
+	struct op op = {.call = insert ? CALL_INSERT : CALL_STORE, .entry = pick_entry(p)};
 
-	pick_range(p, &first, &last);
-	if (!insert) {
-		err = sheaf_tree_store(p->rig.tree, first, last, entry);
-	} else {
-		i = oracle_at(&p->oracle, first);
-		if (i < p->oracle.n && p->oracle.range[i].first <= last)
-			want = -EEXIST;
-		err = sheaf_tree_insert(p->rig.tree, first, last, entry);
-	}
-	expect(err == want);
-	if (!err)
-		oracle_store(&p->oracle, first, last, entry);
+	pick_range(p, &op.first, &op.last);
+	play_write(p, &op);
 }
 
 static void play_erase(struct player *p, bool range)
 {
-	uint64_t first, last;
-	void *entry, *got = NULL;
-	size_t i;
-	int err;
+	struct op op = {.call = range ? CALL_STORE : CALL_ERASE};
+	struct sheaf_tree_stats before, after;
 
-	if (range) {
-		struct sheaf_tree_stats before, after;
-		bool changed;
-
-		pick_range(p, &first, &last);
-		sheaf_tree_stats(p->rig.tree, &before);
-		expect(sheaf_tree_store(p->rig.tree, first, last, NULL) == 0);
-		sheaf_tree_stats(p->rig.tree, &after);
-		changed = oracle_store(&p->oracle, first, last, NULL);
-		expect(after.writes == before.writes + changed);
+	if (!range) {
+		op.first = pick_key(p);
+		play_write(p, &op);
 		return;
 	}
-	first = pick_key(p);
-	entry = oracle_load(&p->oracle, first);
-	err = sheaf_tree_erase(p->rig.tree, first, &got);
-	expect(err == (entry ? 0 : -ENOENT));
-	expect(got == entry);
-	if (err)
-		return;
-	i = oracle_at(&p->oracle, first);
-	oracle_store(&p->oracle, p->oracle.range[i].first, p->oracle.range[i].last, NULL);
+	pick_range(p, &op.first, &op.last);
+	sheaf_tree_stats(p->rig.tree, &before);
+	play_write(p, &op);
+	sheaf_tree_stats(p->rig.tree, &after);
+	/* What changes nothing is not a write. */
+	expect(after.writes - before.writes <= 1);
+	expect(after.entries == before.entries || after.writes != before.writes);
 }
 
 static void check_loads(struct player *p)
@@ -242,8 +239,7 @@ static void play(struct player *p, unsigned rounds)
 		else
 			play_erase(p, true);
 		if (!test_below(&p->state, 50))
-			sheaf_gp_manual_step(&p->rig.gp);
-		rig_compare(&p->rig, &p->oracle);
+			play_write(p, &(struct op){.call = CALL_STEP});
 		check_loads(p);
 		check_cursor(p);
 		check_gap(p, false);
@@ -262,8 +258,11 @@ START_TEST(random_writes)
 	unsigned round;
 
 	for (round = 0; round < 4; round++) {
-		rig_init(&p.rig, 2 + round, round);
+		p.capacity = 2 + round;
+		p.flags = round;
+		rig_init(&p.rig, p.capacity, p.flags);
 		play(&p, test_rounds(3000));
+		sequence_fini(&p.sequence);
 		oracle_fini(&p.oracle);
 		rig_fini(&p.rig);
 	}

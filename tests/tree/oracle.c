@@ -187,37 +187,47 @@ void rig_drain(struct rig *rig)
 	sheaf_cache_shrink(rig->nodes);
 }
 
-void rig_compare(const struct rig *rig, const struct oracle *oracle)
+const char *rig_wrong(const struct rig *rig, const struct oracle *oracle)
 {
 	const char *broken = sheaf_tree_check(rig->tree);
 	struct sheaf_tree_cursor cursor;
 	struct sheaf_tree_stats stats;
 	size_t i;
 
-	if (broken) {
-		sheaf_tree_dump(rig->tree, SHEAF_TREE_TEXT, stderr);
-		ck_abort_msg("%s", broken);
-	}
+	if (broken)
+		return broken;
 	sheaf_tree_stats(rig->tree, &stats);
-	expect(stats.entries == oracle->n);
-	expect(stats.nodes_made - stats.nodes_retired == stats.nodes);
-	expect(stats.objects_made - stats.objects_retired == stats.objects);
+	if (stats.entries != oracle->n)
+		return "the number of ranges differs";
+	if (stats.nodes_made - stats.nodes_retired != stats.nodes ||
+	    stats.objects_made - stats.objects_retired != stats.objects)
+		return "what was made and retired does not add up";
 	sheaf_tree_cursor_init(&cursor, rig->tree);
 	for (i = 0; i < oracle->n; i++) {
 		const struct oracle_range *range = &oracle->range[i];
 
 		if (sheaf_tree_next_rcu(&cursor) != range->entry || cursor.entry != range->entry ||
 		    cursor.first != range->first || cursor.last != range->last)
-			ck_abort_msg("range %zu differs", i);
+			return "a range differs";
 	}
-	expect(!sheaf_tree_next_rcu(&cursor));
-	expect(!sheaf_tree_next_rcu(&cursor));
+	if (sheaf_tree_next_rcu(&cursor) || sheaf_tree_next_rcu(&cursor))
+		return "there is something past the end";
 	for (; i; i--) {
 		const struct oracle_range *range = &oracle->range[i - 1];
 
 		if (sheaf_tree_prev_rcu(&cursor) != range->entry || cursor.first != range->first ||
 		    cursor.last != range->last)
-			ck_abort_msg("range %zu differs, backwards", i - 1);
+			return "a range differs, backwards";
 	}
-	expect(!sheaf_tree_prev_rcu(&cursor));
+	return sheaf_tree_prev_rcu(&cursor) ? "there is something before the start" : NULL;
+}
+
+void rig_compare(const struct rig *rig, const struct oracle *oracle)
+{
+	const char *wrong = rig_wrong(rig, oracle);
+
+	if (wrong) {
+		sheaf_tree_dump(rig->tree, SHEAF_TREE_TEXT, stderr);
+		ck_abort_msg("%s", wrong);
+	}
 }

@@ -66,7 +66,11 @@ void rig_fini(struct rig *rig);
 /* Let all that is retired ripen, and give all that is free to the backend. */
 void rig_drain(struct rig *rig);
 
-/* Asserts that the tree is valid and holds what the oracle does, by stats and cursors. */
+/* Is the tree valid, and does it hold what the oracle does, by stats and cursors? NULL, or what is
+ * wrong. */
+const char *rig_wrong(const struct rig *rig, const struct oracle *oracle);
+
+/* Asserts it. */
 void rig_compare(const struct rig *rig, const struct oracle *oracle);
 
 #endif
