@@ -231,9 +231,9 @@ struct sheaf_cache_stats {
  *
  * The first cache of a process settles three things for good. A module (shared object) that
  * holds the library stays mapped after dlclose(), for the threads that have used it. Fork handlers
- * are installed. And the kernel's barriers are registered for, membarrier(2) and rseq(2): a
- * seccomp filter that forbids membarrier(2) has to be there before, or remote parties abort the
- * program with a message.
+ * are installed. And the kernel's barriers are registered for, membarrier(2) and rseq(2): where
+ * a seccomp filter forbids membarrier(2) only later, remote parties go to each CPU in turn instead, and
+ * abort the program with a message if sched_setaffinity(2) is forbidden too.
  *
  * Context: any thread; may block. Ordering: none. Progress: blocking (malloc).
  * Return: 0; -EINVAL if an attribute is out of range; -ENOTSUP if callbacks are to be the

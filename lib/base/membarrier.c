@@ -6,9 +6,11 @@
 
 #include "base/atomic.h"
 #include "base/report.h"
+#include "base/topology.h"
 
 #include <errno.h>
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -37,16 +39,46 @@ bool membarrier_ready(void)
 	return s == READY;
 }
 
-/* A registered process is never refused, unless a seccomp filter came later. */
+/* True once the caller has been there; false if it may not. Another thread may send us elsewhere. */
+static bool visit(unsigned cpu)
+{
+	cpu_set_t there;
+	int at;
+
+	CPU_ZERO(&there);
+	CPU_SET(cpu, &there);
+	do {
+		if (sched_setaffinity(0, sizeof(there), &there))
+			return false;
+		at = sched_getcpu();
+	} while (at >= 0 && at != (int)cpu);
+	return at >= 0;
+}
+
+void membarrier_walk(void)
+{
+	unsigned cpus = topology_cpus(), cpu, visited = 0;
+	int saved = errno;
+	cpu_set_t may;
+
+	if (cpus > CPU_SETSIZE || sched_getaffinity(0, sizeof(may), &may))
+		fatal("membarrier(2) is refused now, and so is sched_getaffinity(2)");
+	for (cpu = 0; cpu < cpus; cpu++)
+		visited += visit(cpu);
+	if (!visited || sched_setaffinity(0, sizeof(may), &may))
+		fatal("membarrier(2) is refused now, and so is sched_setaffinity(2)");
+	errno = saved;
+}
+
 void membarrier_all(void)
 {
 	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
-		fatal("membarrier(2) refused after registration (errno %d)", errno);
+		membarrier_walk();
 }
 
+/* If it is refused, so will be the fence, and that is made by hand. */
 void membarrier_fork_child(void)
 {
-	if (load_relaxed(&state) == READY &&
-	    membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) != 0)
-		fatal("membarrier(2) refused in a child (errno %d)", errno);
+	if (load_relaxed(&state) == READY)
+		(void)membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
 }

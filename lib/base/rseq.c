@@ -6,6 +6,7 @@
 
 #include "base/atomic.h"
 #include "base/compiler.h"
+#include "base/membarrier.h"
 #include "base/report.h"
 
 #include <errno.h>
@@ -112,13 +113,14 @@ bool rseq_thread_register(void)
 void rseq_fence(void)
 {
 	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) != 0)
-		fatal("membarrier(2) refused after registration (errno %d)", errno);
+		membarrier_walk();
 }
 
 void rseq_fork_child(void)
 {
-	if (load_relaxed(&state) == READY && !fence_register())
-		fatal("membarrier(2) refused in a child (errno %d)", errno);
+	/* If it is refused, so will be the fence, and that is made by hand. */
+	if (load_relaxed(&state) == READY)
+		(void)fence_register();
 }
 
 #else
