@@ -125,7 +125,8 @@ int sheaf_tree_create(struct sheaf_tree **tree, const struct sheaf_tree_attr *at
  *	node cache of its own waits for a grace period, as sheaf_cache_destroy().
  * Ordering: none. Progress: blocking.
  * Return: 0; and only with a node cache of its own -EBUSY if what was prepared is not
- *	finished, -EDEADLK if a manual source has to be stepped first.
+ *	finished, or nodes were abandoned for want of memory (sheaf_cache_free_rcu() says
+ *	when), -EDEADLK if a manual source has to be stepped first.
  */
 int sheaf_tree_destroy(struct sheaf_tree *tree);
 
