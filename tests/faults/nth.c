@@ -93,6 +93,7 @@ struct rig {
 	unsigned n;
 	uint64_t entries; /* of the tree */
 	unsigned turn;
+	struct rig *kept;
 	/* Of the try. */
 	bool (*run)(struct rig *rig);
 	bool done;
@@ -466,8 +467,10 @@ static void step(struct rig *rig, bool manual)
 		sheaf_gp_manual_step(&rig->manual);
 }
 
+static struct rig *kept;
+
 /* With a manual source nodes may be abandoned: then the tree cannot be ended. */
-static void end_tree(struct rig *rig, struct sheaf_tree *tree, bool manual)
+static bool end_tree(struct rig *rig, struct sheaf_tree *tree, bool manual)
 {
 	int err = tree ? sheaf_tree_destroy(tree) : 0;
 
@@ -476,12 +479,14 @@ static void end_tree(struct rig *rig, struct sheaf_tree *tree, bool manual)
 		step(rig, manual);
 	}
 	ck_assert_int_eq(err, manual && failed && err ? -EBUSY : 0);
+	return !err;
 }
 
 static void end(struct rig *rig, const char *name, unsigned n, bool manual)
 {
 	struct sheaf_cache_stats stats;
 	size_t live = 0;
+	bool ended;
 	int err;
 
 	sheaf_cache_free_bulk(rig->cache, rig->n, rig->hand);
@@ -496,16 +501,22 @@ static void end(struct rig *rig, const char *name, unsigned n, bool manual)
 	/* Where one can wait for a grace period nothing retired need be given up. */
 	ck_assert_msg(manual || !stats.abandoned || strstr(name, "nowait"), "%s, refusal %u", name,
 		      n);
-	end_tree(rig, rig->other, manual);
-	end_tree(rig, rig->tree, manual);
+	ended = end_tree(rig, rig->other, manual);
+	ended &= end_tree(rig, rig->tree, manual);
 	for (err = sheaf_ck_memory_fini(&rig->memory, NULL); err;
 	     err = sheaf_ck_memory_fini(&rig->memory, NULL)) {
 		ck_assert(manual && err == -EDEADLK);
 		step(rig, manual);
 	}
-	/* The source of an abandoned object has nobody to serve, but its cache is still there. */
-	if (!manual && !live)
+	if (live || !ended) {
+		/* What was abandoned keeps its cache, and that its source. */
+		rig->kept = kept;
+		kept = rig;
+		return;
+	}
+	if (!manual)
 		sheaf_gp_urcu_fini(&rig->urcu);
+	free(rig);
 }
 
 static void *try_refused(void *arg)
@@ -533,7 +544,6 @@ START_TEST(fails_as_a_whole)
 
 	sheaf_memory_fault = refuse;
 	for (n = 0; n < 2000; n++) {
-		/* Kept: an abandoned object keeps its cache, and that its source. */
 		struct rig *rig = calloc(1, sizeof(*rig));
 		pthread_t thread;
 
