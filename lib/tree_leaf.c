@@ -170,6 +170,52 @@ bool tree_leaf_put(struct sheaf_tree *tree, struct tree_leaf *leaf, uint64_t key
 	return true;
 }
 
+/* The size of the hole where the range of a slot was that is not live any more: from the
+ * live one before it in the order to the one behind it. */
+static uint64_t hole_at(const struct tree_step *step, uint32_t slot)
+{
+	const struct tree_leaf *leaf = tree_leaf(step->node);
+	const uint64_t ones = UINT64_C(0x1111111111111111);
+	/* Zero in 4 bits where the order has the slot; the lowest such place is marked. */
+	const uint64_t same = leaf->order ^ slot * ones;
+	const uint32_t place = (uint32_t)__builtin_ctzll((same - ones) & ~same & 8 * ones) / 4;
+	uint32_t i, live = leaf->head.live;
+	uint64_t from = step->lo, to = step->hi;
+
+	for (i = place; i-- > 0;) {
+		slot = tree_order_at(leaf->order, i);
+		if (live >> slot & 1) {
+			from = tree_last(leaf, slot) + 1;
+			break;
+		}
+	}
+	for (i = place + 1; (slot = tree_order_at(leaf->order, i)) != TREE_NONE; i++)
+		if (live >> slot & 1) {
+			to = tree_first(leaf, slot) - 1;
+			break;
+		}
+	return to - from + 1;
+}
+
+enum tree_tried tree_leaf_erase(struct sheaf_tree *tree, const struct tree_path *path,
+				uint32_t slot)
+{
+	const struct tree_step *step = &path->step[0];
+	struct tree_leaf *leaf = tree_leaf(step->node);
+	const bool ended = tree_last(leaf, slot) == step->hi && !tree_step_edge(step);
+
+	if (!enough(step, leaf->head.count - 1u))
+		return TREE_ELSEWHERE;
+	leaf->head.count--;
+	publish(leaf, leaf->head.live & ~(1u << slot));
+	tree->entries--;
+	if (ended)
+		tree_lower_pivot(tree, path, 0, tree_leaf_end(leaf));
+	else if (tree->gaps)
+		tree_gaps_raise(tree, path, 1, hole_at(step, slot));
+	return TREE_CHANGED;
+}
+
 enum tree_tried tree_leaf_store(struct sheaf_tree *tree, const struct tree_path *path,
 				uint64_t first, uint64_t last, void *entry)
 {

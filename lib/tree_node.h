@@ -315,6 +315,8 @@ static inline uint32_t tree_leaf_find(const struct tree_leaf *leaf, uint32_t liv
 	uint32_t i, bits = 0;
 
 	if (leaf->head.kind == TREE_KIND_POINTS) {
+		if (likely(first == last))
+			return tree_leaf_hold(leaf, live, first);
 		unrolled
 		for (i = TREE_POINTS; i-- > 0;)
 			bits += bits + (last - first < load_relaxed(&leaf->points.key[i]) - first);
@@ -372,6 +374,11 @@ enum tree_tried {
  * within that leaf and can be done by one store. */
 enum tree_tried tree_leaf_store(struct sheaf_tree *tree, const struct tree_path *path,
 				uint64_t first, uint64_t last, void *entry);
+
+/* Take the range of one live slot out of the leaf where @p path leads, if that is left with
+ * enough. */
+enum tree_tried tree_leaf_erase(struct sheaf_tree *tree, const struct tree_path *path,
+				uint32_t slot);
 
 /* Store a key where it is not yet, in a leaf of points in whose span it is, if that has a
  * slot left. */

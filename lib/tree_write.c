@@ -353,11 +353,11 @@ int sheaf_tree_erase_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *pre
 	slot = (uint32_t)__builtin_ctz(slot);
 	if (prep && !prepared(tree, prep))
 		return -EAGAIN;
-	old = *tree_entry_at(leaf, slot);
+	old = entry ? *tree_entry_at(leaf, slot) : NULL;
 	key = tree_first(leaf, slot);
 	last = tree_last(leaf, slot);
 	tree_moment_begin(tree);
-	tried = tree_leaf_store(tree, &w.left, key, last, NULL);
+	tried = tree_leaf_erase(tree, &w.left, slot);
 	if (tried == TREE_ELSEWHERE)
 		err = replace(&w, tree, prep ? prep->sheaf : NULL, key, last, NULL);
 	tree_moment_end(tree);
