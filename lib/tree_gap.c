@@ -115,40 +115,51 @@ static bool fits(struct want *want, uint64_t first, uint64_t last)
 	return true;
 }
 
-/* The holes of a leaf as its live word has them, in a span that may have ended earlier or
+/* Most holes are too small, which is told first. The span of the leaf may have ended earlier or
  * later a moment before. */
+static bool hole_fits(struct want *want, const struct tree_step *step, uint64_t first,
+		      uint64_t last)
+{
+	return last - first >= want->gap.size - 1 && first <= last && first >= step->lo &&
+	       last <= step->hi && fits(want, first, last);
+}
+
+/* The holes of a leaf as its live word has them. There is none before key 0, nor after the
+ * last key of all. */
 static bool fits_leaf(struct want *want, const struct tree_step *step)
 {
 	const struct tree_leaf *leaf = tree_leaf(step->node);
+	const bool points = leaf->head.kind == TREE_KIND_POINTS;
+	const uint64_t *firsts = points ? leaf->points.key : leaf->ranges.first;
+	const uint64_t *lasts = points ? leaf->points.key : leaf->ranges.last;
 	/* Partner: publish(). */
 	const uint32_t live = load_acquire(&leaf->head.live);
-	const uint64_t list = tree_order_live(load_relaxed(&leaf->order), live);
-	uint32_t i, count = 0;
+	uint64_t list = tree_order_live(load_relaxed(&leaf->order), live);
+	uint64_t first = step->lo, last = step->hi;
+	uint32_t slot, left = 0;
 
-	while (tree_order_at(list, count) != TREE_NONE)
-		count++;
-	/* Hole i lies before range i, the last one after all of them. */
-	for (i = 0; i <= count; i++) {
-		const uint32_t hole = want->gap.highest ? count - i : i;
-		const uint32_t slot = tree_order_at(list, hole);
-		uint64_t first = step->lo, last = step->hi;
-
-		/* Nothing after key UINT64_MAX, nothing before key 0. */
-		if (hole) {
-			first = tree_last(leaf, tree_order_at(list, hole - 1)) + 1;
+	if (!want->gap.highest) {
+		for (; (slot = list & 15) != TREE_NONE; list >>= 4) {
+			if (firsts[slot] && hole_fits(want, step, first, firsts[slot] - 1))
+				return true;
+			first = lasts[slot] + 1;
 			if (!first)
-				continue;
+				return false;
 		}
-		if (hole < count) {
-			last = tree_first(leaf, slot) - 1;
-			if (last == UINT64_MAX)
-				continue;
-		}
-		if (first <= last && first >= step->lo && last <= step->hi &&
-		    fits(want, first, last))
-			return true;
+		return hole_fits(want, step, first, last);
 	}
-	return false;
+	while (tree_order_at(list, left) != TREE_NONE)
+		left++;
+	while (left--) {
+		slot = tree_order_at(list, left);
+		first = lasts[slot] + 1;
+		if (first && hole_fits(want, step, first, last))
+			return true;
+		if (!firsts[slot])
+			return false;
+		last = firsts[slot] - 1;
+	}
+	return hole_fits(want, step, step->lo, last);
 }
 
 static bool search(struct want *want, const struct tree_step *step);
