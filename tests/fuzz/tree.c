@@ -355,9 +355,10 @@ static void holes(struct game *game)
 	keys(game, &at, &last);
 	sheaf_tree_holes_init(&over, game->tree, at, last);
 	for (i = oracle_at(&game->oracle, at);; i++) {
-		const struct oracle_range *range = &game->oracle.range[i];
+		const struct oracle_range *range =
+			i < game->oracle.n ? &game->oracle.range[i] : NULL;
 
-		if (i == game->oracle.n || range->first > last) {
+		if (!range || range->first > last) {
 			hole(&over, at, last);
 			break;
 		}
