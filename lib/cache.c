@@ -81,8 +81,12 @@ size_t sheaf_discard(struct sheaf_cache *cache, struct sheaf *sheaf)
 size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, size_t n,
 		      size_t least, void **objects)
 {
-	size_t may = budget_reserve_hard(cache, flags, n, least), got;
+	size_t may, got;
 
+	/* The book of debug mode may need memory for what comes. */
+	if (unlikely(flags & SHEAF_NOWAIT) && watch_writes(cache))
+		return 0;
+	may = budget_reserve_hard(cache, flags, n, least);
 	budget_was_short(may < least);
 	if (!may)
 		return 0;
@@ -188,12 +192,13 @@ static bool attr_valid(const struct sheaf_cache_attr *a)
 	return true;
 }
 
-/* The backend of the attributes, or the best of our own. */
-static int choose_backend(struct sheaf_backend *backend, const struct sheaf_cache_attr *a)
+/* The backend of the attributes, or the best of our own for blocks of this size. */
+static int choose_backend(struct sheaf_backend *backend, const struct sheaf_cache_attr *a,
+			  size_t size)
 {
 	struct sheaf_slab_attr slab_attr = {
 		.size = sizeof(slab_attr),
-		.object_size = a->object_size < 8 ? 8 : a->object_size,
+		.object_size = size < 8 ? 8 : size,
 		.object_align = a->object_align,
 		.nodes = a->nodes,
 		.name = a->name,
@@ -205,8 +210,8 @@ static int choose_backend(struct sheaf_backend *backend, const struct sheaf_cach
 		*backend = a->backend;
 		return 0;
 	}
-	if (a->object_size > SLAB_OBJECT_MAX || a->object_align > SLAB_ALIGN_MAX)
-		return sheaf_backend_malloc(backend, a->object_size, a->object_align);
+	if (size > SLAB_OBJECT_MAX || a->object_align > SLAB_ALIGN_MAX)
+		return sheaf_backend_malloc(backend, size, a->object_align);
 	err = sheaf_slab_create(&slab, &slab_attr);
 	if (!err)
 		*backend = sheaf_slab_backend(slab);
@@ -344,7 +349,7 @@ static void open_gate(struct sheaf_cache *cache)
 /* Tasks, backend and number of a new cache; on failure none of them is left. */
 static int cache_start(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 {
-	int err = watch_create(cache), id;
+	int err = watch_create(cache, a), id;
 
 	if (!err)
 		err = cache_ripe_init(cache, a);
@@ -352,7 +357,7 @@ static int cache_start(struct sheaf_cache *cache, const struct sheaf_cache_attr 
 		return err;
 	err = cache_trim_init(cache, a);
 	if (!err)
-		err = choose_backend(&cache->backend, a);
+		err = choose_backend(&cache->backend, a, cache->block_size);
 	if (err)
 		goto undo_tasks;
 	cache->stable = cache->backend.ops->stable || (cache->cross_of && cache->cross_of->stable);
@@ -440,6 +445,8 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live)
 		*live = out;
 	cache_count_loans(cache, &stats);
 	if (out || loans_out(cache, &stats)) {
+		if (cache->watch)
+			watch_leaks(cache, loans_out(cache, &stats));
 		cache_ripe_again(cache);
 		registry_open(cache);
 		return -EBUSY;

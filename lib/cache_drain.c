@@ -8,6 +8,7 @@
  * the backend is never called while a slot is held.
  */
 #include "cache_state.h"
+#include "watch.h"
 
 static size_t discard_list(struct sheaf_cache *cache, struct sheaf *list)
 {
@@ -32,7 +33,10 @@ void cache_discard_one(void *arg, struct sheaf *sheaf)
 size_t cache_drain_slots(struct sheaf_cache *cache)
 {
 	struct sheaf *list;
+	size_t n = 0;
 
+	if (cache->watch)
+		n = watch_drain(cache);
 	pthread_mutex_lock(&cache->remote_lock);
 	slots_stop(cache, PART_ALLOC);
 	list = slots_collect(cache, PART_ALLOC);
@@ -41,7 +45,7 @@ size_t cache_drain_slots(struct sheaf_cache *cache)
 	/* First home, that is to the barns. */
 	if (cache->cross)
 		cache_drain_slots(cache->cross);
-	return discard_list(cache, list);
+	return n + discard_list(cache, list);
 }
 
 size_t cache_drain_barns(struct sheaf_cache *cache)

@@ -327,6 +327,8 @@ void *sheaf_cache_alloc_node(struct sheaf_cache *cache, unsigned flags, int node
 		cache_unspill(cache);
 	if ((unsigned)node == cache_numa(cache))
 		return sheaf_cache_alloc(cache, flags);
+	if (unlikely(cache->watch) && watch_refuses(cache, NULL))
+		return NULL;
 	while ((object = get_on(cache, flags & SHEAF_NOWAIT, (unsigned)node)) == NULL)
 		if (!(flags & SHEAF_WAIT) || !budget_wait(cache, &tries))
 			return NULL;

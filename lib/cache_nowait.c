@@ -101,7 +101,8 @@ static void note_give(struct notes *notes, struct note *note)
 /* Can free objects be chained? What somebody wants to find in them again must not be written to. */
 static bool can_chain(const struct sheaf_cache *cache)
 {
-	return cache->object_size >= sizeof(void *) && !cache->ctor && !cache->stable;
+	return cache->object_size >= sizeof(void *) && !cache->ctor && !cache->stable &&
+	       !watch_writes(cache);
 }
 
 /* The chain through a free object, which need not be aligned for a pointer. */
@@ -280,6 +281,8 @@ void *sheaf_cache_alloc_nowait(struct sheaf_cache *cache)
 {
 	void *object;
 
+	if (unlikely(cache->watch) && watch_refuses(cache, NULL))
+		return NULL;
 	if (!cache_get(cache, SHEAF_NOWAIT | CACHE_LAYERS_ONLY, 1, &object))
 		object = alloc_spilled(cache_node(cache));
 	if (object && unlikely(cache->watch))

@@ -241,6 +241,8 @@ size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **obj
 	if (done < n && !(flags & CACHE_LAYERS_ONLY))
 		done += n == 1 ? get_backend_one(cache, flags, &empty, objects)
 			       : backend_get(cache, flags, n - done, objects + done);
+	if (unlikely(done < n && cache->watch))
+		done += watch_release(cache, n - done, objects + done);
 	if (empty)
 		cache_put_sheaf(cache, empty, nowait);
 	return done;
@@ -251,6 +253,8 @@ static __attribute__((noinline)) void *alloc_slow(struct sheaf_cache *cache, uns
 	unsigned tries = 0;
 	void *object;
 
+	if (unlikely(cache->watch && watch_refuses(cache, NULL)))
+		return NULL;
 	while (!cache_get(cache, flags & SHEAF_NOWAIT, 1, &object))
 		if (!(flags & SHEAF_WAIT) || !budget_wait(cache, &tries))
 			return NULL;
@@ -416,7 +420,8 @@ void sheaf_cache_free(struct sheaf_cache *cache, void *object)
 {
 	if (unlikely(!object))
 		return;
-	object_in(cache, object);
+	if (!cache->watch)
+		object_in(cache, object);
 	if (likely(cache->gate.free_way == FREE_TO_CPU))
 		free_to_cpu(cache, object);
 	else if (cache->gate.free_way == FREE_TO_THREAD)
@@ -427,10 +432,11 @@ void sheaf_cache_free(struct sheaf_cache *cache, void *object)
 
 size_t sheaf_cache_alloc_bulk(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
 {
+	bool part = unlikely(cache->watch) && watch_refuses(cache, &n);
 	size_t got = cache_get(cache, flags & SHEAF_NOWAIT, n, objects);
 	unsigned tries = 0;
 
-	while (got < n && (flags & SHEAF_WAIT) && budget_wait(cache, &tries))
+	while (!part && got < n && (flags & SHEAF_WAIT) && budget_wait(cache, &tries))
 		got += cache_get(cache, 0, n - got, objects + got);
 	if (unlikely(cache->watch)) {
 		const void *caller = __builtin_return_address(0);

@@ -127,12 +127,19 @@ static struct sheaf *borrow(struct sheaf_cache *cache, uint32_t n, unsigned flag
 
 struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigned flags)
 {
-	struct sheaf *sheaf = n > PREFILL_MAX ? NULL : borrow(cache, n, flags);
+	struct sheaf *sheaf;
 
+	if (n > PREFILL_MAX || (unlikely(cache->watch) && watch_refuses(cache, NULL)))
+		return NULL;
+	sheaf = borrow(cache, n, flags);
 	if (!sheaf)
 		return NULL;
-	sheaf->mark |= MARK_LENT | (flags & SHEAF_STRICT ? MARK_STRICT | MARK_SLOW : 0) |
-		       (cache->watch ? MARK_SLOW : 0);
+	if (unlikely(cache->watch)) {
+		sheaf->mark |= MARK_SLOW;
+		watch_sheaf_leave(cache, sheaf);
+		flags |= watch_strict(cache) ? SHEAF_STRICT : 0;
+	}
+	sheaf->mark |= MARK_LENT | (flags & SHEAF_STRICT ? MARK_STRICT | MARK_SLOW : 0);
 	lent_for(sheaf, n);
 	fetch_add_relaxed(&cache->lent_objects, sheaf->size);
 	if (sheaf->mark & MARK_OVERSIZE)
@@ -143,10 +150,26 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 
 static void overused(struct sheaf_cache *cache, const struct sheaf *sheaf, const void *caller)
 {
+	if (!cache->overuse && watch_overuse(cache, caller))
+		return;
 	if (!cache->overuse)
 		fatal("cache %s: more than the %u objects of a strict prefilled sheaf used, at %p",
 		      cache->name, sheaf->stamp, caller);
 	cache->overuse(cache->overuse_arg, cache, sheaf->stamp, caller);
+}
+
+/* The object is shown to who watches while nobody else may be at the sheaf. */
+static void *alloc_from_watched(struct sheaf_cache *cache, struct sheaf *sheaf, const void *caller)
+{
+	void *object;
+
+	if (watch_sheaf_busy(cache, sheaf, caller, true))
+		return NULL;
+	object = sheaf_pop(sheaf);
+	if (object)
+		object = watch_out(cache, object, caller, true);
+	watch_sheaf_leave(cache, sheaf);
+	return object;
 }
 
 /* Out of line, so that what is lent without strictness has no call on its way. */
@@ -159,9 +182,9 @@ static __attribute__((noinline)) void *alloc_from_slow(struct sheaf_cache *cache
 		overused(cache, sheaf, caller);
 		return NULL;
 	}
-	object = sheaf_pop(sheaf);
 	if (unlikely(cache->watch))
-		return object ? watch_out(cache, object, caller, true) : NULL;
+		return alloc_from_watched(cache, sheaf, caller);
+	object = sheaf_pop(sheaf);
 	object_out(cache, object);
 	return object;
 }
@@ -194,12 +217,10 @@ static int enlarge(struct sheaf **sheaf, uint32_t n)
 	return 0;
 }
 
-int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, unsigned flags)
+static int refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, unsigned flags)
 {
 	uint32_t top, size;
 
-	if (n > PREFILL_MAX)
-		return -EINVAL;
 	if (n > (*sheaf)->capacity && ((flags & SHEAF_NOWAIT) || enlarge(sheaf, n)))
 		return -ENOMEM;
 	top = lent_top(*sheaf);
@@ -220,12 +241,32 @@ int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t
 	return 0;
 }
 
+int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, unsigned flags)
+{
+	int err = -ENOMEM;
+
+	if (n > PREFILL_MAX)
+		return -EINVAL;
+	if (likely(!cache->watch))
+		return refill(cache, sheaf, n, flags);
+	if (watch_sheaf_busy(cache, *sheaf, __builtin_return_address(0), false))
+		return -ENOMEM;
+	if (!watch_refuses(cache, NULL))
+		err = refill(cache, sheaf, n, flags);
+	watch_sheaf_leave(cache, *sheaf);
+	return err;
+}
+
 void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
 	if (!sheaf)
 		return;
 	if (!(sheaf->mark & MARK_LENT))
 		fatal("cache %s: returned a sheaf that is not lent", cache->name);
+	if (unlikely(cache->watch)) {
+		(void)watch_sheaf_busy(cache, sheaf, __builtin_return_address(0), false);
+		watch_sheaf_leave(cache, sheaf);
+	}
 	count_bucket(cache->prefill_used, lent_top(sheaf) - sheaf->size);
 	fetch_sub_relaxed(&cache->lent_objects, lent_top(sheaf));
 	take_in(cache, sheaf, false);

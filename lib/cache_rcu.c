@@ -77,7 +77,7 @@ static void put_one_ripe(struct sheaf_cache *cache, void *object)
 
 	sheaf_push(sheaf, object);
 	cache_call_ripe(cache, sheaf);
-	cache_ripe_in(cache, sheaf);
+	cache_ripe_in(cache, sheaf, false);
 	sheaf_flush(cache, sheaf);
 }
 

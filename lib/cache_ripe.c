@@ -60,9 +60,13 @@ void cache_call_ripe(struct sheaf_cache *cache, struct sheaf *sheaf)
 
 	if (!cache->ripe)
 		return;
+	if (cache->watch)
+		watch_show(cache, sheaf);
 	inside = cache;
 	cache->ripe(cache->ripe_arg, sheaf);
 	inside = outer;
+	if (cache->watch)
+		watch_hide(cache, sheaf);
 }
 
 /* For recyclers. */
@@ -115,26 +119,26 @@ void cache_seal(struct sheaf_cache *cache, struct cache_node *node, struct sheaf
 		sheaf_gp_arm(cache->gp, &cache->ripe_task);
 }
 
-void cache_ripe_in(struct sheaf_cache *cache, struct sheaf *sheaf)
+void cache_ripe_in(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 {
 	if (unlikely(cache->watch))
-		watch_ripe(cache, sheaf);
+		watch_ripe(cache, sheaf, nowait);
 	else
 		blocks_in(cache, sheaf->size, sheaf->objects);
 }
 
-static struct sheaf *take_from(struct sheaf_cache *cache, struct cache_node *node)
+static struct sheaf *take_from(struct sheaf_cache *cache, struct cache_node *node, bool nowait)
 {
 	struct sheaf *sheaf = sheaf_recycler_take(&node->recycler);
 
 	if (sheaf)
-		cache_ripe_in(cache, sheaf);
+		cache_ripe_in(cache, sheaf, nowait);
 	return sheaf;
 }
 
 static void discard_surplus(struct sheaf_cache *cache, struct cache_node *node)
 {
-	struct sheaf *sheaf = pressed(cache) ? take_from(cache, node) : NULL;
+	struct sheaf *sheaf = pressed(cache) ? take_from(cache, node, false) : NULL;
 
 	if (!sheaf)
 		return;
@@ -154,7 +158,7 @@ struct sheaf *cache_take_ripe(struct sheaf_cache *cache, struct cache_node *node
 		return NULL;
 	for (i = 0; i < cache->nodes; i++) {
 		struct cache_node *from = &cache->node[(first + i) % cache->nodes];
-		struct sheaf *sheaf = take_from(cache, from);
+		struct sheaf *sheaf = take_from(cache, from, flags & CACHE_LAYERS_ONLY);
 
 		if (sheaf && cache->cross)
 			sheaf = cache_take_home(cache, node, sheaf, flags & SHEAF_NOWAIT);
@@ -185,7 +189,7 @@ struct sheaf *cache_drain_ripe(struct sheaf_cache *cache)
 	uint32_t i;
 
 	for (i = 0; cache->gp && !sheaf && i < cache->nodes; i++)
-		sheaf = take_from(cache, &cache->node[i]);
+		sheaf = take_from(cache, &cache->node[i], false);
 	return sheaf;
 }
 
@@ -245,7 +249,7 @@ static void ripe_run(struct sheaf_gp_task *task)
 	for (i = 0; i < cache->nodes; i++) {
 		struct cache_node *node = &cache->node[i];
 
-		while ((sheaf = take_from(cache, node)) != NULL) {
+		while ((sheaf = take_from(cache, node, false)) != NULL) {
 			if (cache->cross)
 				sheaf = cache_take_home(cache, node, sheaf, false);
 			if (!sheaf)

@@ -21,7 +21,7 @@
  *	cache_trim.c     what nobody needs, capacity by load
  *	cache_nowait.c   calls for signal handlers, and what they leave behind
  *	cache_fork.c     fork(2)
- *	watch*.c         what checkers are told at run time; see watch.h
+ *	watch.c, debug*.c  what checkers are told at run time, and debug mode; see watch.h
  *	slot*.c          slots: the way in, the remote side, who has which
  *
  * Invariants, at rest:
@@ -413,8 +413,8 @@ void cache_rcu_installed(struct sheaf_cache *cache);
 /* The callback of the cache over a sheaf of ripe objects, if there is one. */
 void cache_call_ripe(struct sheaf_cache *cache, struct sheaf *sheaf);
 
-/* What is left in the sheaf after that is free. */
-void cache_ripe_in(struct sheaf_cache *cache, struct sheaf *sheaf);
+/* What is left in the sheaf after that is free. Of a watched cache some of it may be held back. */
+void cache_ripe_in(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait);
 
 /* Is the calling thread inside the callback of any cache? */
 bool cache_inside_ripe(void);

@@ -5,9 +5,10 @@
 #define _GNU_SOURCE
 #include "watch.h"
 
+#include "base/attr.h"
 #include "base/memory.h"
+#include "debug_state.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,11 +20,6 @@
 #define CHECKER_RUNS false
 #endif
 
-struct watch {
-	/* A checker that was found at run time. */
-	bool checker;
-};
-
 /* Does SHEAF_DEBUG say that nothing is to be watched? For who counts instructions under Valgrind. */
 static bool asked_not_to(void)
 {
@@ -32,53 +28,91 @@ static bool asked_not_to(void)
 	return asked && !strcmp(asked, "none");
 }
 
-int watch_create(struct sheaf_cache *cache)
+static bool is_wanted(const struct sheaf_debug_attr *attr)
 {
-	if (!CHECKER_RUNS || cache->cross_of || asked_not_to())
+	return attr->flags || attr->quarantine || attr->sample || attr->fail;
+}
+
+int watch_create(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
+{
+	struct sheaf_debug_attr attr;
+	bool checker;
+	int err = 0;
+
+	if (cache->cross_of) {
+		cache->block_size = cache->cross_of->block_size;
+		return 0;
+	}
+	if (!a->debug)
+		attr = debug_words(cache->name);
+	else if (attr_copy(&attr, sizeof(attr), a->debug, a->debug->size, sizeof(attr)))
+		return -EINVAL;
+	checker = CHECKER_RUNS && (a->debug ? is_wanted(&attr) : !asked_not_to());
+	if (!checker && !is_wanted(&attr))
 		return 0;
 	cache->watch = memory_zalloc(sizeof(void *), sizeof(*cache->watch));
 	if (!cache->watch)
 		return -ENOMEM;
-	cache->watch->checker = true;
-	return 0;
+	cache->watch->checker = checker;
+	if (is_wanted(&attr))
+		err = debug_create(&cache->watch->debug, cache, a, &attr);
+	return err;
 }
 
+/* Also after watch_create() has failed. */
 void watch_destroy(struct sheaf_cache *cache)
 {
+	if (watch_writes(cache))
+		debug_destroy(cache->watch->debug);
 	memory_free(cache->watch);
 }
 
 void *watch_out(struct sheaf_cache *cache, void *block, const void *caller, bool nowait)
 {
-	(void)caller;
-	(void)nowait;
+	if (cache->watch->debug)
+		return debug_out(cache->watch->debug, block, caller, nowait);
 	object_out(cache, block);
 	return block;
 }
 
 void *watch_in(struct sheaf_cache *cache, void *object, const void *caller, bool nowait)
 {
-	(void)caller;
-	(void)nowait;
+	if (cache->watch->debug)
+		return debug_in(cache->watch->debug, object, caller, nowait);
 	object_in(cache, object);
 	return object;
 }
 
 void *watch_retired(struct sheaf_cache *cache, void *object, const void *caller, bool nowait)
 {
-	(void)cache;
-	(void)caller;
-	(void)nowait;
-	return object;
+	return cache->watch->debug ? debug_retired(cache->watch->debug, object, caller, nowait)
+				   : object;
 }
 
-void watch_ripe(struct sheaf_cache *cache, struct sheaf *sheaf)
+void watch_ripe(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 {
-	blocks_in(cache, sheaf->size, sheaf->objects);
+	if (cache->watch->debug)
+		debug_ripe(cache->watch->debug, sheaf, nowait);
+	else
+		blocks_in(cache, sheaf->size, sheaf->objects);
+}
+
+void watch_show(struct sheaf_cache *cache, struct sheaf *sheaf)
+{
+	if (cache->watch->debug)
+		debug_show(cache->watch->debug, sheaf);
+}
+
+void watch_hide(struct sheaf_cache *cache, struct sheaf *sheaf)
+{
+	if (cache->watch->debug)
+		debug_hide(cache->watch->debug, sheaf);
 }
 
 size_t watch_came(struct sheaf_cache *cache, size_t n, void **blocks)
 {
+	if (cache->watch->debug)
+		return debug_came(cache->watch->debug, n, blocks);
 	if (cache->ctor && n)
 		cache->ctor(cache->ctor_arg, n, blocks);
 	blocks_in(cache, n, blocks);
@@ -87,5 +121,77 @@ size_t watch_came(struct sheaf_cache *cache, size_t n, void **blocks)
 
 void watch_gone(struct sheaf_cache *cache, size_t n, void *const *blocks)
 {
-	blocks_out(cache, n, blocks);
+	if (cache->watch->debug)
+		debug_gone(cache->watch->debug, n, blocks);
+	else
+		blocks_out(cache, n, blocks);
+}
+
+size_t watch_release(struct sheaf_cache *cache, size_t n, void **blocks)
+{
+	return cache->watch->debug ? debug_release(cache->watch->debug, n, blocks) : 0;
+}
+
+size_t watch_drain(struct sheaf_cache *cache)
+{
+	void *blocks[64];
+	size_t all = 0, n;
+
+	while ((n = watch_release(cache, sizeof(blocks) / sizeof(*blocks), blocks)) != 0) {
+		backend_put(cache, n, blocks);
+		all += n;
+	}
+	return all;
+}
+
+bool watch_refuses(struct sheaf_cache *cache, size_t *part)
+{
+	return cache->watch->debug && debug_refuses(cache->watch->debug, part);
+}
+
+static void report_sheaf(struct debug *d, enum sheaf_debug_kind kind, const void *caller,
+			 bool nowait)
+{
+	struct sheaf_debug_trace here;
+	const struct finding finding = {.kind = kind, .here = &here, .count = 1, .nowait = nowait};
+
+	trace_here(d, &here, caller);
+	debug_report(d, &finding);
+}
+
+/* Nobody chains a lent sheaf, so link says if somebody is at it. */
+bool watch_sheaf_busy(struct sheaf_cache *cache, struct sheaf *sheaf, const void *caller,
+		      bool nowait)
+{
+	struct sheaf *none = NULL;
+
+	if (!cache->watch->debug || cas_acquire(&sheaf->link, &none, sheaf))
+		return false;
+	report_sheaf(cache->watch->debug, SHEAF_DEBUG_SHARED_SHEAF, caller, nowait);
+	return true;
+}
+
+void watch_sheaf_leave(struct sheaf_cache *cache, struct sheaf *sheaf)
+{
+	if (cache->watch->debug)
+		store_release(&sheaf->link, NULL);
+}
+
+bool watch_strict(const struct sheaf_cache *cache)
+{
+	return watch_writes(cache) && (cache->watch->debug->flags & SHEAF_DEBUG_STRICT);
+}
+
+bool watch_overuse(struct sheaf_cache *cache, const void *caller)
+{
+	if (!watch_writes(cache))
+		return false;
+	report_sheaf(cache->watch->debug, SHEAF_DEBUG_OVERUSE, caller, true);
+	return true;
+}
+
+void watch_leaks(struct sheaf_cache *cache, uint64_t loans)
+{
+	if (cache->watch->debug)
+		debug_leaks(cache->watch->debug, loans);
 }

@@ -153,6 +153,8 @@ struct sheaf_cache_attr {
 	 *  same as THREAD. Default: what the environment variable SHEAF_SLOTS says ("thread" or
 	 *  "cpu"), else CPU. */
 	unsigned slots;
+	/** Debug mode, <sheaf/debug.h>; not kept. Default: what SHEAF_DEBUG says, else none. */
+	const struct sheaf_debug_attr *debug;
 };
 
 /** Counters of a cache; see sheaf_cache_stats(). Trips are visits to the next layer down. */
@@ -355,9 +357,8 @@ void sheaf_cache_free_rcu(struct sheaf_cache *cache, void *object);
  *
  * @param cache which
  *
- * Context: any, signal handlers included. Takes what slot, barn, recycler and earlier
- *	nowait calls hold; never locks, waits, or goes to the backend. An injected
- *	current_node() must be callable there as well.
+ * Context: any, signal handlers included. Takes what slot, barn, recycler and earlier nowait calls
+ *	hold; never locks, waits, or goes to the backend. An injected current_node() must do so, too.
  * Ordering: as sheaf_cache_alloc(). Progress: lock-free.
  * Return: an object, the caller's until it is freed; NULL if there is none at hand.
  */
@@ -443,8 +444,7 @@ void *sheaf_cache_alloc_from(struct sheaf_cache *cache, struct sheaf *sheaf);
 int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, unsigned flags);
 
 /**
- * Return a prefilled sheaf with what is left in it. Usually it becomes the slot's
- * spare, else it is one visit to the barn.
+ * Return a prefilled sheaf and what is left in it. Usually it becomes the spare, else it is one visit.
  *
  * @param cache the one that lent it
  * @param sheaf borrowed by the caller, not to be used afterwards; NULL is ignored
@@ -489,8 +489,8 @@ int sheaf_cache_set_rcu_limits(struct sheaf_cache *cache, uint64_t soft, uint64_
 void sheaf_cache_flush(struct sheaf_cache *cache);
 
 /**
- * Give everything that is free to the backend: all slots, all barns, all that is
- * ripe. The others go on meanwhile; rcu sheaves are sealed.
+ * Give all that is free to the backend: slots, barns, what is ripe, and what debug mode holds
+ * back. The others go on meanwhile; rcu sheaves are sealed.
  *
  * Context: any thread, not in a signal handler; may block.
  * Ordering: acquires what the others released. Progress: blocking.
@@ -499,13 +499,11 @@ void sheaf_cache_flush(struct sheaf_cache *cache);
 size_t sheaf_cache_shrink(struct sheaf_cache *cache);
 
 /**
- * Wait until every object retired before this call is free: seals the rcu sheaf of
- * every slot and waits for their tickets.
+ * Wait until all objects retired before are free: seals the rcu sheaves and waits for their tickets.
  *
  * Context: as sheaf_gp_wait(): may block, not inside a read section.
  * Ordering: as sheaf_gp_elapsed() that is true. Progress: blocking.
- * Return: 0; -EDEADLK from a manual source that has to be stepped first (the
- *	sheaves are sealed then).
+ * Return: 0; -EDEADLK from a manual source that has to be stepped first (all are sealed then).
  */
 int sheaf_cache_barrier(struct sheaf_cache *cache);
 

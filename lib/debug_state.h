@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/*
+ * What debug mode keeps of each object, and the steps that its files share.
+ *
+ *	debug.c          making and ending it; objects that come and go
+ *	debug_check.c    patterns in free objects and red zones
+ *	debug_guard.c    sampled objects on pages of their own
+ *	debug_object.c   the book of all objects: found by address
+ *	debug_report.c   reports
+ *	debug_words.c    SHEAF_DEBUG
+ *
+ *	block  |-- front --|---- object (size) ----|-- back --|
+ *
+ * A block is what the backend gives, an object what the user has. front and back are red zones, 0 where
+ * there are none. A sampled allocation takes a block as any other does, and hands out an object on
+ * guarded pages in its stead; the block goes the way of the object through sheaves and recyclers.
+ *
+ * Invariants:
+ *  D1  Each block that the cache has from its backend has an entry in the book under the address of
+ *      its object, with state FREE in sheaves, barns and quarantine; OUT or RETIRED; or LENT while
+ *      a guarded object is OUT or RETIRED for it. Then block and guard know each other.
+ *  D2  Who changes a state by compare-and-swap from OUT is the only one to give the object
+ *      back. Whoever loses reports and does nothing.
+ *  D3  Entries stay for good: state GONE while the backend has the memory. So a pointer that is freed may be
+ *      anything, and nothing is read at it before the book has said whose it is.
+ */
+#ifndef DEBUG_STATE_H
+#define DEBUG_STATE_H
+
+#include <sheaf/debug.h>
+
+#include "base/atomic.h"
+#include "cache_state.h"
+
+enum object_state { OBJECT_GONE, OBJECT_FREE, OBJECT_OUT, OBJECT_RETIRED, OBJECT_LENT };
+
+enum { BYTE_FREE = 0xf5, BYTE_FRESH = 0xa5, BYTE_ZONE = 0xb7 };
+
+struct debug;
+
+/* An entry of the book. */
+struct debug_object {
+	/* Fixed. */
+	void *object;
+	struct debug_object *next;
+	/* Written by who has the object, read by who reports: relaxed. */
+	struct debug *owner;
+	uint32_t state; /* enum object_state; from OUT by compare-and-swap */
+	uint32_t front;
+	uint32_t back;
+	size_t size;
+	struct debug_guard *place;  /* of a guarded object */
+	void *block;                /* of a guarded object: the block that it is out for */
+	struct debug_object *guard; /* of a block: the guarded object that is out for it */
+	uint64_t sum;
+	struct sheaf_debug_trace got;
+	struct sheaf_debug_trace gave;
+};
+
+enum guard_state { GUARD_NONE, GUARD_FREE, GUARD_USED };
+
+struct debug_guard {
+	uint32_t state; /* enum guard_state */
+	char *pages;    /* the first one that can be accessed */
+	struct debug_object *object;
+};
+
+struct debug {
+	/* Fixed. */
+	struct sheaf_cache *cache;
+	size_t size;
+	size_t align;
+	unsigned flags;
+	uint32_t front;
+	uint32_t back;
+	uint32_t sample;
+	uint32_t fail;
+	uint64_t seed;
+	sheaf_debug_report_fn *report;
+	void *report_arg;
+	/* What is freed comes in at the next place, and pushes out who was there. */
+	void **quarantine;
+	uint32_t quarantine_n;
+	/* One after another; relaxed. */
+	uint64_t quarantined;
+	uint64_t allocations;
+	uint64_t calls;
+	/* Sampled objects. */
+	struct debug_guard *guards;
+	uint32_t guards_n;
+	uint32_t guard_next;
+	size_t guard_bytes;
+};
+
+/* The book. find: NULL if there is no such entry; wait-free. make: found or new; NULL if there is no memory;
+ * lock-free. around: the entry whose object, zones included, the address is in. first: to walk all. */
+struct debug_object *object_find(const void *object);
+struct debug_object *object_make(void *object);
+struct debug_object *object_around(const void *address);
+struct debug_object *object_first(void);
+
+static inline struct debug_object *object_of(const struct debug *d, void *block)
+{
+	return object_find((char *)block + d->front);
+}
+
+/* Relaxed all over: who reports reads what another may write. */
+void trace_copy(struct sheaf_debug_trace *to, const struct sheaf_debug_trace *from);
+
+/* The chain of calls from caller on; caller alone without SHEAF_DEBUG_TRACE. */
+void trace_here(const struct debug *d, struct sheaf_debug_trace *trace, const void *caller);
+
+/* Around each look at, or write to, the memory of an object that is not the user's. */
+void object_open(const struct debug *d, const struct debug_object *o);
+void object_close(const struct debug *d, const struct debug_object *o);
+
+/* Inside: red zones and pattern as they should be; and if not, report, and mend the zones. */
+void zones_fill(const struct debug *d, const struct debug_object *o);
+void zones_check(struct debug *d, struct debug_object *o, const struct sheaf_debug_trace *here,
+		 bool nowait);
+void poison_fill(const struct debug *d, struct debug_object *o);
+void poison_check(struct debug *d, struct debug_object *o, const struct sheaf_debug_trace *here,
+		  bool nowait);
+void fresh_fill(const struct debug *d, const struct debug_object *o);
+
+/* A guarded object, NULL if there is none to be had. give: it cannot be accessed any more. */
+int guards_make(struct debug *d, uint32_t n);
+void guards_delete(struct debug *d);
+struct debug_object *guard_take(struct debug *d);
+void guard_give(struct debug *d, struct debug_object *o);
+
+/* What there is to report beside the object and where it was found. */
+struct finding {
+	enum sheaf_debug_kind kind;
+	const void *object;            /* as given */
+	const struct debug_object *of; /* what is known of it, or NULL */
+	ptrdiff_t offset;
+	size_t bytes;
+	const unsigned char *found; /* the first of these bytes */
+	size_t count;
+	const struct sheaf_debug_trace *here;
+	bool nowait;
+};
+void debug_report(struct debug *d, const struct finding *finding);
+void debug_leaks(struct debug *d, uint64_t loans);
+
+/* What SHEAF_DEBUG says for a cache of this name. */
+struct sheaf_debug_attr debug_words(const char *name);
+
+/* Debug mode of a new cache as the attributes say; its block size. NULL in *d if there is none. 0 or -errno. */
+int debug_create(struct debug **d, struct sheaf_cache *cache, const struct sheaf_cache_attr *a,
+		 const struct sheaf_debug_attr *attr);
+void debug_destroy(struct debug *d);
+
+/* The events of watch.h. in, retired: NULL if it was wrong, or stays in quarantine. */
+void *debug_out(struct debug *d, void *block, const void *caller, bool nowait);
+void *debug_in(struct debug *d, void *object, const void *caller, bool nowait);
+void *debug_retired(struct debug *d, void *object, const void *caller, bool nowait);
+void debug_ripe(struct debug *d, struct sheaf *sheaf, bool nowait);
+size_t debug_came(struct debug *d, size_t n, void **blocks);
+void debug_gone(struct debug *d, size_t n, void *const *blocks);
+
+/* Around the callback over ripe objects: blocks become objects; and those left blocks again. */
+void debug_show(struct debug *d, struct sheaf *sheaf);
+void debug_hide(struct debug *d, struct sheaf *sheaf);
+
+/* Blocks out of quarantine, at most n, oldest first. */
+size_t debug_release(struct debug *d, size_t n, void **blocks);
+
+/* Is the next allocation to fail? *part, if not NULL: of so many, how many may come. */
+bool debug_refuses(struct debug *d, size_t *part);
+
+#endif
