@@ -187,17 +187,20 @@ static bool wants_alloc(const struct slot_mark *mark, unsigned parts)
 	return (parts & PART_ALLOC) || ((parts & PART_IDLE) && mark->idle);
 }
 
+/* One store after the other, as the owner's: a copy of the slot (fork) may be made between them. */
 static void collect(struct slot_sheaves *held, const struct slot_mark *mark, unsigned parts,
 		    struct sheaf **list)
 {
 	if (wants_rcu(held, mark, parts)) {
 		list_add(list, held->rcu);
-		held->rcu = &sheaf_none;
+		store_relaxed(&held->rcu, &sheaf_none);
 	}
 	if (wants_alloc(mark, parts)) {
 		list_add(list, held->pair[0]);
 		list_add(list, held->pair[1]);
-		held->main = held->pair[0] = held->pair[1] = &sheaf_none;
+		store_relaxed(&held->main, &sheaf_none);
+		store_relaxed(&held->pair[0], &sheaf_none);
+		store_relaxed(&held->pair[1], &sheaf_none);
 	}
 }
 

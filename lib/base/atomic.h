@@ -59,8 +59,9 @@
 	(SHEAF_ATOMIC_HOOK(), __atomic_compare_exchange_n((p), (expected), (v), true,              \
 							  __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 
-/* Keeps the compiler from moving memory accesses across; no instruction. */
-#define compiler_barrier() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+/* Keeps the compiler from moving memory accesses across; no instruction. What is on its two sides
+ * can be seen apart, so a scheduler may come in here too. */
+#define compiler_barrier() (SHEAF_ATOMIC_HOOK(), __atomic_signal_fence(__ATOMIC_SEQ_CST))
 
 /* Raise a high-water mark. Relaxed: a statistic. */
 static inline void raise_u32(uint32_t *mark, uint32_t value)

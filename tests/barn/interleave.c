@@ -5,9 +5,10 @@
  * Proves of the barn that in every interleaving of its atomic accesses (of two and three
  * threads, up to a number of preemptions) each sheaf is in one hand or in the barn, and
  * all invariants hold when the threads are done: takes against takes, gives against
- * takes, sheaves that are freed and made anew in between, a trim, and the chain. What is counted is
- * right as well: gives one by one, and a peak that is never above what there is. Begins with proofs
- * that the scheduler finds what it is for: a lost update, and a dead end.
+ * takes, sheaves that are freed and made anew in between, a trim, and the chain. A take comes back
+ * with nothing only if there was nothing, or another operation was under way meanwhile. What is
+ * counted is right as well: gives one by one, and a peak that is never above what there is. Begins
+ * with proofs that the scheduler finds what it is for: a lost update, and a dead end.
  */
 #include <sheaf/barn.h>
 
@@ -18,16 +19,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SHEAVES 8
+#define SHEAVES 12
 
 static struct sheaf_barn barn;
 /* Where each sheaf is: -1 in the barn, else the hand. By the number in its mark. */
 static int where[SHEAVES];
-static unsigned known;
+static unsigned known, known_full;
 /* Gives of both sides, as the barn must have counted them. */
 static uint64_t given;
 static unsigned errors;
 static unsigned depth;
+/* Operations that go on, and all that have begun. */
+static unsigned ongoing, begun;
 
 static struct sheaf *sheaf_make(unsigned number, bool full)
 {
@@ -49,6 +52,32 @@ static struct sheaf *got(unsigned me, struct sheaf *sheaf)
 	return sheaf;
 }
 
+/* Sheaves of one side; those in the barn are of the side that they were made for. */
+static unsigned held(bool full)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < known; i++)
+		n += where[i] == -1 && (i < known_full) == full;
+	return n;
+}
+
+/* The model is a bag. */
+static struct sheaf *take(unsigned me, bool full)
+{
+	bool alone = !ongoing, any = held(full) != 0;
+	unsigned mine = ++begun;
+	struct sheaf *sheaf;
+
+	ongoing++;
+	sheaf = full ? sheaf_barn_take_full(&barn) : sheaf_barn_take_empty(&barn);
+	ongoing--;
+	/* G8. */
+	errors += !sheaf && any && alone && begun == mine;
+	errors += sheaf && (sheaf->mark < known_full) != full;
+	return got(me, sheaf);
+}
+
 static struct sheaf *give(unsigned me, struct sheaf *sheaf)
 {
 	errors += where[sheaf->mark] != (int)me;
@@ -68,12 +97,16 @@ static uint64_t gives_counted(void)
 static void keep(unsigned me, struct sheaf *sheaf)
 {
 	given++;
+	begun++;
+	ongoing++;
 	sheaf_barn_keep(&barn, give(me, sheaf));
+	ongoing--;
 }
 
 static void begin_with(unsigned full, unsigned empty)
 {
-	errors = 0;
+	errors = ongoing = begun = 0;
+	known_full = full;
 	sheaf_barn_init(&barn, 0, 100, 100);
 	for (known = 0; known < full + empty; known++) {
 		where[known] = -1;
@@ -124,18 +157,28 @@ static const char *end_chained(void)
 }
 
 /* All cells look as if somebody were about to fill them: the chain is all there is. */
-static void begin_chained(void)
+static void begin_chained_with(unsigned n)
 {
 	static struct sheaf nobody;
 
-	sheaf_barn_init(&barn, 0, 100, 100);
+	begin_with(0, 0);
 	occupy_cells(&nobody);
-	errors = 0;
-	for (known = 0; known < 3; known++) {
+	for (known = 0; known < n; known++) {
 		where[known] = -1;
 		sheaf_barn_keep(&barn, sheaf_make(known, false));
 	}
 	given = known;
+}
+
+static void begin_chained(void)
+{
+	begin_chained_with(3);
+}
+
+/* More than a taker takes out of it at a time: the rest goes back while others push. */
+static void begin_long(void)
+{
+	begin_chained_with(10);
 }
 
 static void begin_one(void)
@@ -166,6 +209,16 @@ static void begin_chain(void)
 	barn.full.peak = barn.empty.peak = 0;
 }
 
+/* The same, and one in the hand of thread 1. */
+static struct sheaf *in_hand;
+
+static void begin_chain_giver(void)
+{
+	begin_chain();
+	in_hand = sheaf_make(known, false);
+	where[known++] = 1;
+}
+
 static struct sheaf_barn_look look;
 
 static void begin_trim(void)
@@ -185,7 +238,7 @@ static void begin_trim_chain(void)
 static void run_take_and_keep(unsigned me)
 {
 	for (unsigned i = 0; i < depth; i++) {
-		struct sheaf *sheaf = got(me, sheaf_barn_take_full(&barn));
+		struct sheaf *sheaf = take(me, true);
 
 		if (sheaf)
 			keep(me, sheaf);
@@ -194,14 +247,15 @@ static void run_take_and_keep(unsigned me)
 
 static void run_trades(unsigned me)
 {
-	struct sheaf *sheaf =
-		got(me, me % 2 ? sheaf_barn_take_full(&barn) : sheaf_barn_take_empty(&barn));
-	struct sheaf *other;
+	struct sheaf *sheaf = take(me, me % 2), *other;
 
 	for (unsigned i = 0; sheaf && i < depth; i++) {
 		give(me, sheaf);
+		begun++;
+		ongoing++;
 		other = sheaf_empty(sheaf) ? sheaf_barn_trade_empty(&barn, sheaf)
 					   : sheaf_barn_trade_full(&barn, sheaf);
+		ongoing--;
 		given += other != NULL;
 		if (other)
 			sheaf = got(me, other);
@@ -229,7 +283,10 @@ static void run_trim(unsigned me)
 	}
 	for (unsigned i = 0; i < depth; i++) {
 		n_trimmed = 0;
+		begun++;
+		ongoing++;
 		sheaf_barn_trim(&barn, &look, note_trimmed, &me);
+		ongoing--;
 		while (n_trimmed)
 			keep(me, trimmed[--n_trimmed]);
 	}
@@ -239,7 +296,7 @@ static void run_trim(unsigned me)
 static void run_fresh(unsigned me)
 {
 	for (unsigned i = 0; i < depth; i++) {
-		struct sheaf *sheaf = got(me, sheaf_barn_take_empty(&barn));
+		struct sheaf *sheaf = take(me, false);
 		unsigned number;
 
 		if (!sheaf)
@@ -249,6 +306,14 @@ static void run_fresh(unsigned me)
 		free(sheaf);
 		keep(me, sheaf_make(number, false));
 	}
+}
+
+static void run_giver(unsigned me)
+{
+	if (me == 1)
+		keep(me, in_hand);
+	else
+		run_fresh(me);
 }
 
 static const struct interleaving {
@@ -273,6 +338,9 @@ static const struct interleaving {
 	{"trim: three threads", 3, 1, 2, begin_trim, run_trim, end},
 	{"trim: chain", 2, 2, 2, begin_trim_chain, run_trim, end},
 	{"chain: three threads", 3, 1, 2, begin_chain, run_fresh, end},
+	{"chain, a giver", 2, 1, 2, begin_chain_giver, run_giver, end},
+	{"chain only, long", 2, 1, 2, begin_long, run_fresh, end_chained},
+	{"chain only, long: three threads", 3, 1, 2, begin_long, run_fresh, end_chained},
 };
 
 #define INTERLEAVINGS (sizeof(interleavings) / sizeof(interleavings[0]))

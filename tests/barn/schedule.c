@@ -45,6 +45,8 @@ static struct {
 	bool running;
 	bool stuck;
 	bool refuse;
+	/* The signal is still to come. */
+	bool signal;
 	uint64_t clock;
 	uint64_t random;
 	unsigned preemptions;
@@ -183,6 +185,10 @@ void schedule_point(void)
 		if (s.parties[i].state == YIELDED && &s.parties[i] != self)
 			s.parties[i].state = READY;
 	switch_over(false);
+	if (s.signal && self == &s.parties[0] && decide(2, false)) {
+		s.signal = false;
+		s.schedule->handler();
+	}
 }
 
 int schedule_yield(void)
@@ -355,6 +361,7 @@ static const char *run_once(void)
 	s.decisions = s.preemptions = 0;
 	s.clock = 1000000;
 	s.stuck = false;
+	s.signal = schedule->handler != NULL;
 	for (unsigned i = 0; i < schedule->threads; i++) {
 		s.parties[i].fn = run_case;
 		s.parties[i].arg = (void *)(uintptr_t)i;

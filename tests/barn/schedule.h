@@ -4,7 +4,8 @@
 /*
  * A scheduler for tests: it runs a few threads one at a time, and decides at every atomic
  * access of the library, lock and sleep which one goes on. All decisions are tried
- * in turn (up to a number of preemptions), or drawn by chance, and any run can be repeated.
+ * in turn (up to a number of preemptions), or drawn by chance, and any run can be repeated. A signal
+ * handler may come in at each of these points as well: on the thread, which counts as a preemption.
  *
  * The library is compiled once more for it, with this header included before all else:
  * the atomics shim calls schedule_point(), and what may block is replaced by what
@@ -27,6 +28,8 @@ struct schedule {
 	void (*begin)(void);
 	/* What thread number `me` does. */
 	void (*run)(unsigned me);
+	/* NULL, or what a signal handler does on thread 0, once in each run, at any point of it. */
+	void (*handler)(void);
 	/* After each run, in the main thread: NULL, or what is wrong. */
 	const char *(*end)(void);
 	/* Preemptions per run at most; a switch from a thread that cannot go on is free. */
