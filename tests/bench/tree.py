@@ -13,6 +13,7 @@ import sys
 # Nodes made for each write, at most, with trees of 16384 keys.
 MOST = {"tree-fill": 0.32, "tree-append": 0.15, "tree-erase": 0.24, "tree-vma": 0.40}
 PREPARED = {"tree-fill", "tree-erase", "tree-vma"}
+LOCKED = {"tree-fill", "tree-append", "tree-erase"}
 
 failures = []
 
@@ -50,6 +51,7 @@ def main():
     for name in scenarios:
         who = {r["competitor"] for r in results if r["scenario"] == name}
         want = {"libsheaf", "rbtree"} | ({"libsheaf-prepared"} if name in PREPARED else set())
+        want |= {"libsheaf-locked"} if name in LOCKED else set()
         expect(who == want, f"{name}: {who} took part")
     for result in results:
         if result["competitor"] != "rbtree":

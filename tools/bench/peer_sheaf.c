@@ -8,7 +8,8 @@
  * `libsheaf-bulk` is the same cache, but takes the worst case of a section in bulk instead
  * of borrowing a prefilled sheaf. `libsheaf-thread` is the same with slots per thread, for
  * what slots per CPU save with many threads. `libsheaf-prepared` is our tree, and each write
- * to it has its nodes set aside beforehand.
+ * to it has its nodes set aside beforehand; `libsheaf-locked` holds the tree's lock for 64
+ * writes in a row, where the tree of `libsheaf` takes it for each.
  */
 #include "peer_generic.h"
 #include "peers_in.h"
@@ -302,5 +303,10 @@ const struct bench_peer peer_sheaf_thread = {
 const struct bench_peer peer_sheaf_prepared = {
 	.points = &tree_sheaf_prepared,
 	.ranges = &tree_sheaf_prepared,
+	.version = own_version,
+};
+
+const struct bench_peer peer_sheaf_locked = {
+	.points = &tree_sheaf_locked,
 	.version = own_version,
 };

@@ -9,13 +9,14 @@
 
 struct sheaf_cache;
 
-extern const struct bench_peer peer_sheaf, peer_sheaf_bulk, peer_sheaf_thread, peer_sheaf_prepared;
+extern const struct bench_peer peer_sheaf, peer_sheaf_bulk, peer_sheaf_thread, peer_sheaf_prepared,
+	peer_sheaf_locked;
 extern const struct bench_peer peer_limit, peer_malloc, peer_ck_stack;
 extern const struct bench_peer peer_call_rcu, peer_call_rcu_batch, peer_defer_rcu, peer_ck_epoch;
 extern const struct bench_peer peer_lfht, peer_rbtree;
 extern const struct bench_peer peer_ck_ring, peer_ck_spinlock, peer_mutex;
 
-extern const struct tree_ops tree_sheaf, tree_sheaf_prepared;
+extern const struct tree_ops tree_sheaf, tree_sheaf_prepared, tree_sheaf_locked;
 extern const struct pool_ops pool_barn, pool_ck_stack;
 
 void own_cache_trips(struct sheaf_cache *cache, struct bench_trips *trips);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
-/* Our own tree, with a node cache of its own. Prepared: the same, but for its writes. */
+/*
+ * Our own tree, with a node cache of its own. Prepared and locked: the same, but for their
+ * writes. Peers without a lock are to be compared with the locked one.
+ */
 #include "peers_in.h"
 
 #include <sheaf/tree.h>
@@ -16,7 +19,12 @@ struct own_tree {
 	struct sheaf_gp_urcu gp;
 	/* Where the last key was appended; under the writer lock. */
 	struct sheaf_tree_cursor cursor;
+	/* Of the locked one: writes left under the lock that is held; 0 without. */
+	unsigned left;
 };
+
+/* Writes in a row for which the locked one holds the lock. */
+#define IN_A_ROW 64
 
 static void *own_tree_setup(const struct bench_env *env)
 {
@@ -41,26 +49,6 @@ static void *own_tree_setup(const struct bench_env *env)
 	}
 	sheaf_tree_cursor_init(&own->cursor, own->tree);
 	return own;
-}
-
-static void own_tree_teardown(void *ctx)
-{
-	struct own_tree *own = ctx;
-	const char *wrong = sheaf_tree_check(own->tree);
-	int err;
-
-	if (wrong) {
-		fprintf(stderr, "libsheaf: tree: %s\n", wrong);
-		exit(1);
-	}
-	sheaf_tree_destroy(own->tree);
-	err = sheaf_cache_destroy(own->nodes, NULL);
-	if (err) {
-		fprintf(stderr, "libsheaf: node cache: %s\n", strerror(-err));
-		exit(1);
-	}
-	sheaf_gp_urcu_fini(&own->gp);
-	free(own);
 }
 
 static void own_tree_enter(void *ctx)
@@ -122,10 +110,52 @@ static uint64_t own_tree_map(void *ctx, uint64_t top, uint64_t size, void *value
 	return at;
 }
 
+/* Before one more write of the locked one; the scenarios that it takes part in have one writer. */
+static struct sheaf_tree *locked(struct own_tree *own)
+{
+	if (!own->left) {
+		sheaf_tree_lock(own->tree);
+		own->left = IN_A_ROW;
+	}
+	return own->tree;
+}
+
+/* After it; and with `all` set also if more writes could follow. */
+static void unlock(struct own_tree *own, bool all)
+{
+	if (!own->left || (--own->left && !all))
+		return;
+	own->left = 0;
+	sheaf_tree_unlock(own->tree);
+}
+
+static void own_tree_teardown(void *ctx)
+{
+	struct own_tree *own = ctx;
+	const char *wrong;
+	int err;
+
+	unlock(own, true);
+	wrong = sheaf_tree_check(own->tree);
+	if (wrong) {
+		fprintf(stderr, "libsheaf: tree: %s\n", wrong);
+		exit(1);
+	}
+	sheaf_tree_destroy(own->tree);
+	err = sheaf_cache_destroy(own->nodes, NULL);
+	if (err) {
+		fprintf(stderr, "libsheaf: node cache: %s\n", strerror(-err));
+		exit(1);
+	}
+	sheaf_gp_urcu_fini(&own->gp);
+	free(own);
+}
+
 static void own_tree_clear(void *ctx)
 {
 	struct own_tree *own = ctx;
 
+	unlock(own, true);
 	sheaf_tree_clear(own->tree);
 	sheaf_tree_cursor_init(&own->cursor, own->tree);
 }
@@ -139,6 +169,7 @@ static void own_tree_writes(void *ctx, struct bench_writes *writes)
 {
 	struct sheaf_tree_stats stats;
 
+	unlock(ctx, true);
 	sheaf_tree_stats(((struct own_tree *)ctx)->tree, &stats);
 	*writes = (struct bench_writes){stats.writes, stats.nodes_made, stats.objects_made};
 }
@@ -208,6 +239,33 @@ static uint64_t prepared_map(void *ctx, uint64_t top, uint64_t size, void *value
 	return at;
 }
 
+static bool locked_store(void *ctx, uint64_t first, uint64_t last, void *value)
+{
+	int err = sheaf_tree_store_locked(locked(ctx), NULL, first, last, value);
+
+	unlock(ctx, false);
+	return err == 0;
+}
+
+static bool locked_erase(void *ctx, uint64_t key)
+{
+	int err = sheaf_tree_erase_locked(locked(ctx), NULL, key, NULL);
+
+	unlock(ctx, false);
+	return err == 0;
+}
+
+static bool locked_append(void *ctx, uint64_t key, void *value)
+{
+	struct own_tree *own = ctx;
+	int err;
+
+	locked(own);
+	err = sheaf_tree_cursor_store_locked(&own->cursor, key, key, value);
+	unlock(own, false);
+	return err == 0;
+}
+
 #define OWN_TREE                                                                                   \
 	.setup = own_tree_setup, .teardown = own_tree_teardown, .enter = own_tree_enter,           \
 	.leave = own_tree_leave, .load = own_tree_load, .scan = own_tree_scan,                     \
@@ -226,4 +284,11 @@ const struct tree_ops tree_sheaf_prepared = {
 	.store = prepared_store,
 	.erase = prepared_erase,
 	.map = prepared_map,
+};
+
+const struct tree_ops tree_sheaf_locked = {
+	OWN_TREE,
+	.store = locked_store,
+	.erase = locked_erase,
+	.append = locked_append,
 };
