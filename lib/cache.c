@@ -489,8 +489,11 @@ void sheaf_cache_set_barn_limits(struct sheaf_cache *cache, uint32_t full, uint3
 {
 	uint32_t i;
 
+	/* Else who makes a slot meanwhile, and has seen that limits follow the slots, sets them last. */
+	registry_hold();
 	store_relaxed(&cache->fit_full, false);
 	store_relaxed(&cache->fit_empty, false);
 	for (i = 0; i < cache->nodes; i++)
 		sheaf_barn_set_limits(&cache->node[i].barn, full, empty);
+	registry_let_go();
 }

@@ -330,7 +330,7 @@ void *sheaf_cache_alloc_node(struct sheaf_cache *cache, unsigned flags, int node
 	if (unlikely(cache->watch) && watch_refuses(cache, NULL))
 		return NULL;
 	while ((object = get_on(cache, flags & SHEAF_NOWAIT, (unsigned)node)) == NULL)
-		if (!(flags & SHEAF_WAIT) || !budget_wait(cache, &tries))
+		if (!budget_may_wait(flags) || !budget_wait(cache, &tries))
 			return NULL;
 	if (unlikely(cache->watch))
 		return watch_out(cache, object, caller, false);

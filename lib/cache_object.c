@@ -256,7 +256,7 @@ static __attribute__((noinline)) void *alloc_slow(struct sheaf_cache *cache, uns
 	if (unlikely(cache->watch && watch_refuses(cache, NULL)))
 		return NULL;
 	while (!cache_get(cache, flags & SHEAF_NOWAIT, 1, &object))
-		if (!(flags & SHEAF_WAIT) || !budget_wait(cache, &tries))
+		if (!budget_may_wait(flags) || !budget_wait(cache, &tries))
 			return NULL;
 	if (unlikely(cache->watch))
 		return watch_out(cache, object, __builtin_return_address(0), false);
@@ -436,7 +436,7 @@ size_t sheaf_cache_alloc_bulk(struct sheaf_cache *cache, unsigned flags, size_t 
 	size_t got = cache_get(cache, flags & SHEAF_NOWAIT, n, objects);
 	unsigned tries = 0;
 
-	while (!part && got < n && (flags & SHEAF_WAIT) && budget_wait(cache, &tries))
+	while (!part && got < n && budget_may_wait(flags) && budget_wait(cache, &tries))
 		got += cache_get(cache, 0, n - got, objects + got);
 	if (unlikely(cache->watch)) {
 		const void *caller = __builtin_return_address(0);

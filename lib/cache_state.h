@@ -345,7 +345,7 @@ bool cache_give_sibling(struct sheaf_cache *cache, struct cache_node *node, stru
 /*
  * Barn limits by the number of slots where they were not asked for: what all slots of a node may
  * give or take in a fit should have its place in the barn, not in the backend. A trim takes
- * back what is there for longer.
+ * back what is there for longer. Under the registry's lock, or while the cache is made.
  */
 void cache_fit_barns(struct sheaf_cache *cache, uint32_t slots);
 
@@ -378,6 +378,12 @@ void budget_was_short(bool is);
 /* An allocation came to nothing. If the budget is why, waits a while; true if another try makes
  * sense. tries counts from 0. */
 bool budget_wait(struct sheaf_cache *cache, unsigned *tries);
+
+/* Whoever must not block does not wait, whatever else he asks for. */
+static inline bool budget_may_wait(unsigned flags)
+{
+	return (flags & (SHEAF_WAIT | SHEAF_NOWAIT)) == SHEAF_WAIT;
+}
 
 /* The lower one of the cache's budget and that of the process; UINT64_MAX if there is none. */
 uint64_t budget_least(const struct sheaf_cache *cache);

@@ -217,6 +217,10 @@ bool slots_check(const struct sheaf_cache *cache);
 /* A number for a new cache, lowest first; -1 if there is no memory. */
 int registry_add(struct sheaf_cache *cache);
 
+/* Between these nobody makes, adopts or leaves a thread slot. Blocks for a moment. */
+void registry_hold(void);
+void registry_let_go(void);
+
 /* Slots of the cache whose thread has ended. */
 uint32_t registry_orphans(struct sheaf_cache *cache);
 

@@ -191,6 +191,16 @@ out:
 	return id;
 }
 
+void registry_hold(void)
+{
+	pthread_mutex_lock(&registry.lock);
+}
+
+void registry_let_go(void)
+{
+	pthread_mutex_unlock(&registry.lock);
+}
+
 uint32_t registry_orphans(struct sheaf_cache *cache)
 {
 	struct slot *slot;

@@ -17,7 +17,9 @@
  *
  * In a signal handler only sheaf_cache_alloc_nowait(), sheaf_cache_free_nowait(),
  * sheaf_cache_free_rcu_nowait() and sheaf_cache_alloc_from() may be called; they
- * may interrupt any of the others, on the same cache too.
+ * may interrupt any of the others, on the same cache too. A handler that has interrupted a
+ * call of this library must return: after siglongjmp() out of it, what the call had in its
+ * hands is lost, locks that it held stay held, and remote parties wait for its slot for ever.
  *
  * fork(2): parent and child go on with their caches, whatever other threads were doing.
  * What those had allocated, or had in their hands inside a call, stays allocated in the
@@ -263,7 +265,8 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live);
  *
  * @param cache which
  * @param flags 0; or SHEAF_NOWAIT: only what the layers hold, no system call; or SHEAF_WAIT: where
- *	a budget is used up, wait until objects come back, also for grace periods
+ *	a budget is used up, wait until objects come back, also for grace periods. With both
+ *	it does not wait.
  *
  * Context: any thread, not in a signal handler. Blocks only in the backend, and if more is in
  *	flight than the soft limit says, 100 microseconds for each sheaf, to let the source
@@ -438,7 +441,7 @@ void *sheaf_cache_alloc_from(struct sheaf_cache *cache, struct sheaf *sheaf);
  * @param flags 0 or SHEAF_NOWAIT; a strict sheaf stays strict: exactly @p n more
  *
  * Context, Ordering, Progress: as sheaf_cache_prefill().
- * Return: 0; -ENOMEM (the sheaf is valid, lent, and may hold more than before);
+ * Return: 0; -ENOMEM (the sheaf is valid, lent for what was asked before, and may hold more);
  *	-EINVAL if @p n is too large (unchanged).
  */
 int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, unsigned flags);
@@ -581,7 +584,7 @@ uint64_t sheaf_budget_used(void);
  * @param full sheaves with objects, per node
  * @param empty sheaves without, per node
  *
- * Context: any thread. Ordering: none. Progress: wait-free.
+ * Context: any thread, not in a signal handler. Ordering: none. Progress: blocking for a moment.
  */
 void sheaf_cache_set_barn_limits(struct sheaf_cache *cache, uint32_t full, uint32_t empty);
 
