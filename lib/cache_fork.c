@@ -40,6 +40,7 @@
 #include "base/rseq.h"
 #include "barn_fork.h"
 #include "cache_state.h"
+#include "debug_state.h"
 #include "recycler_fork.h"
 
 static void hold(struct sheaf_cache *cache)
@@ -100,6 +101,7 @@ static void child(void)
 {
 	membarrier_fork_child();
 	rseq_fork_child();
+	debug_fork_child();
 	budget_fork_child(NULL);
 	registry_fork_child(let_go_in_child);
 }

@@ -59,6 +59,28 @@ static int backtrace(void **frames, int n)
 /* Those of ours that lie before the user's. */
 #define OWN_FRAMES 8
 
+/* The kernel's number of the calling thread, asked for once; and in how many children of children
+ * we are, for the number is another one there. */
+static __thread struct {
+	uint32_t number;
+	uint32_t generation;
+} self __attribute__((tls_model("initial-exec")));
+static uint32_t generation = 1;
+
+void debug_fork_child(void)
+{
+	generation++;
+}
+
+static uint32_t thread_number(void)
+{
+	if (self.generation != generation) {
+		self.number = (uint32_t)syscall(SYS_gettid);
+		self.generation = generation;
+	}
+	return self.number;
+}
+
 void trace_copy(struct sheaf_debug_trace *to, const struct sheaf_debug_trace *from)
 {
 	uint32_t n = load_relaxed(&from->n), i;
@@ -76,7 +98,7 @@ void trace_here(const struct debug *d, struct sheaf_debug_trace *trace, const vo
 	void *frames[SHEAF_DEBUG_FRAMES + OWN_FRAMES];
 	int n = 0, first = 0, i;
 
-	trace->thread = (uint32_t)syscall(SYS_gettid);
+	trace->thread = thread_number();
 	trace->n = 1;
 	trace->frames[0] = (void *)caller;
 	if (d->flags & SHEAF_DEBUG_TRACE)

@@ -112,6 +112,9 @@ void trace_copy(struct sheaf_debug_trace *to, const struct sheaf_debug_trace *fr
 /* The chain of calls from caller on; caller alone without SHEAF_DEBUG_TRACE. */
 void trace_here(const struct debug *d, struct sheaf_debug_trace *trace, const void *caller);
 
+/* In a child. */
+void debug_fork_child(void);
+
 /* Around each look at, or write to, the memory of an object that is not the user's. */
 void object_open(const struct debug *d, const struct debug_object *o);
 void object_close(const struct debug *d, const struct debug_object *o);
