@@ -11,6 +11,7 @@
  * one party's from the compare-and-swap that takes it to the store that gives it back (release to acquire). Its
  * entry in the book, and what a constructor wrote, stay.
  */
+#include "base/annotate.h"
 #include "base/compiler.h"
 #include "base/memory.h"
 #include "debug_state.h"
@@ -49,6 +50,8 @@ void guards_delete(struct debug *d)
 
 		if (guard->state == GUARD_NONE)
 			continue;
+		/* A checker would remember. */
+		annotate_alloc(guard->pages, d->guard_bytes);
 		munmap(guard->pages - page_bytes(), d->guard_bytes + 2 * page_bytes());
 	}
 	memory_free(d->guards);

@@ -570,8 +570,11 @@ START_TEST(leaks_come_by_their_chain)
 	ck_assert_int_eq(sheaf_cache_destroy(cache, &live), -EBUSY);
 	/* The sheaf; then ten of one chain and three of another. */
 	ck_assert_uint_eq(seen.leaked, 1 + 13);
-	ck_assert_uint_eq(seen.n, 3);
-	ck_assert(seen.last.count == 10 || seen.last.count == 3);
+	/* A sanitizer puts a call of ours between the user's and the address that is kept. */
+	if (_i || (!test_asan() && !test_tsan())) {
+		ck_assert_uint_eq(seen.n, 3);
+		ck_assert(seen.last.count == 10 || seen.last.count == 3);
+	}
 	ck_assert_ptr_nonnull(strstr(seen.text, "  allocated by thread"));
 	/* Without memory for sorting, each by itself. */
 	seen.n = seen.leaked = 0;
@@ -581,6 +584,9 @@ START_TEST(leaks_come_by_their_chain)
 	ck_assert_uint_eq(seen.n, 1 + 13);
 	ck_assert_uint_eq(seen.leaked, 1 + 13);
 	sheaf_cache_return(cache, sheaf);
+	for (unsigned i = 0; i < 13; i++)
+		sheaf_cache_free(cache, leaked[i]);
+	end();
 }
 END_TEST
 
