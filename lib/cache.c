@@ -131,6 +131,7 @@ void sheaf_flush(struct sheaf_cache *cache, struct sheaf *sheaf)
 	sheaf->size = 0;
 	if (n)
 		backend_put(cache, n, sheaf->objects);
+	sheaf_forget(sheaf, n);
 }
 
 void sheaf_dispose(struct sheaf_cache *cache, struct sheaf *sheaf)
@@ -192,13 +193,13 @@ static bool attr_valid(const struct sheaf_cache_attr *a)
 	return true;
 }
 
-/* The backend of the attributes, or the best of our own for blocks of this size. */
-static int choose_backend(struct sheaf_backend *backend, const struct sheaf_cache_attr *a,
-			  size_t size)
+/* The backend of the attributes, or the best of our own. */
+static int choose_backend(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 {
+	struct sheaf_backend *backend = &cache->backend;
 	struct sheaf_slab_attr slab_attr = {
 		.size = sizeof(slab_attr),
-		.object_size = size < 8 ? 8 : size,
+		.object_size = cache->block_size < 8 ? 8 : cache->block_size,
 		.object_align = a->object_align,
 		.nodes = a->nodes,
 		.name = a->name,
@@ -206,12 +207,17 @@ static int choose_backend(struct sheaf_backend *backend, const struct sheaf_cach
 	struct sheaf_slab *slab;
 	int err;
 
+	/* A checker's red zone is for our own slabs; malloc has its own. */
+	if (a->backend.ops ||
+	    (!watch_writes(cache) && (slab_attr.object_size > SLAB_OBJECT_MAX ||
+				      a->object_align > SLAB_ALIGN_MAX)))
+		cache->block_size = a->object_size;
 	if (a->backend.ops) {
 		*backend = a->backend;
 		return 0;
 	}
-	if (size > SLAB_OBJECT_MAX || a->object_align > SLAB_ALIGN_MAX)
-		return sheaf_backend_malloc(backend, size, a->object_align);
+	if (slab_attr.object_size > SLAB_OBJECT_MAX || a->object_align > SLAB_ALIGN_MAX)
+		return sheaf_backend_malloc(backend, cache->block_size, a->object_align);
 	err = sheaf_slab_create(&slab, &slab_attr);
 	if (!err)
 		*backend = sheaf_slab_backend(slab);
@@ -312,7 +318,8 @@ static struct sheaf_cache *cache_new(const struct sheaf_cache_attr *a)
 		memory_free(cache);
 		return NULL;
 	}
-	cache->object_size = cache->block_size = a->object_size;
+	cache->object_size = a->object_size;
+	cache->block_size = a->object_size + ANNOTATE_RED_ZONE;
 	cache->gp = a->gp;
 	cache->current_node = a->current_node ? a->current_node : system_place(cache->spread);
 	cache->node_arg = a->node_arg;
@@ -357,7 +364,7 @@ static int cache_start(struct sheaf_cache *cache, const struct sheaf_cache_attr 
 		return err;
 	err = cache_trim_init(cache, a);
 	if (!err)
-		err = choose_backend(&cache->backend, a, cache->block_size);
+		err = choose_backend(cache, a);
 	if (err)
 		goto undo_tasks;
 	cache->stable = cache->backend.ops->stable || (cache->cross_of && cache->cross_of->stable);
@@ -401,6 +408,7 @@ int cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr
 		cache_delete(c);
 		return err;
 	}
+	annotate_pool_begin(c, c->ctor != NULL);
 	if (!cross_of)
 		registry_open(c);
 	*cache = c;
@@ -455,6 +463,7 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live)
 	if (cache->cross)
 		sheaf_cache_destroy(cache->cross, NULL);
 	registry_remove(cache);
+	annotate_pool_end(cache);
 	if (cache->backend.ops->destroy)
 		cache->backend.ops->destroy(cache->backend.ctx);
 	cache_delete(cache);

@@ -105,32 +105,48 @@ static bool can_chain(const struct sheaf_cache *cache)
 	       !watch_writes(cache);
 }
 
-/* The chain through a free object, which need not be aligned for a pointer. */
-static void chain_set(void *object, void *next)
+/* Free objects are shut to checkers, those found at run time included. */
+static void chain_open(const struct sheaf_cache *cache, void *object)
 {
-	annotate_alloc(object, sizeof(next));
-	memcpy(object, &next, sizeof(next));
-	annotate_free(object, sizeof(next));
+	annotate_open_filled(object, sizeof(void *));
+	if (unlikely(cache->watch))
+		memcheck_open_filled(object, sizeof(void *));
 }
 
-static void *chain_next(void *object)
+static void chain_shut(const struct sheaf_cache *cache, void *object)
+{
+	annotate_shut(object, sizeof(void *));
+	if (unlikely(cache->watch))
+		memcheck_shut(object, sizeof(void *));
+}
+
+/* The chain through a free object, which need not be aligned for a pointer. */
+static void chain_set(const struct sheaf_cache *cache, void *object, void *next)
+{
+	chain_open(cache, object);
+	memcpy(object, &next, sizeof(next));
+	chain_shut(cache, object);
+}
+
+static void *chain_next(const struct sheaf_cache *cache, void *object)
 {
 	void *next;
 
-	annotate_read(object, sizeof(next));
+	chain_open(cache, object);
 	memcpy(&next, object, sizeof(next));
-	annotate_free(object, sizeof(next));
+	chain_shut(cache, object);
 	return next;
 }
 
 /* Pushes the chain from first to last (n objects). */
-static void spill(struct cache_node *node, void *first, void *last, uint64_t n)
+static void spill(const struct sheaf_cache *cache, struct cache_node *node, void *first, void *last,
+		  uint64_t n)
 {
 	void *head = load_relaxed(&node->spilled);
 
 	fetch_add_relaxed(&node->spilled_objects, n);
 	do {
-		chain_set(last, head);
+		chain_set(cache, last, head);
 		/* release: N2 */
 	} while (!cas_weak_release(&node->spilled, &head, first));
 }
@@ -181,8 +197,8 @@ static struct sheaf *empty_by_spilling(struct sheaf_cache *cache, struct cache_n
 	if (!sheaf || sheaf_empty(sheaf))
 		return sheaf;
 	for (i = 1; i < sheaf->size; i++)
-		chain_set(sheaf->objects[i - 1], sheaf->objects[i]);
-	spill(node, sheaf->objects[0], sheaf->objects[sheaf->size - 1], sheaf->size);
+		chain_set(cache, sheaf->objects[i - 1], sheaf->objects[i]);
+	spill(cache, node, sheaf->objects[0], sheaf->objects[sheaf->size - 1], sheaf->size);
 	sheaf->size = 0;
 	return sheaf;
 }
@@ -243,6 +259,7 @@ void sheaf_cache_free_rcu_nowait(struct sheaf_cache *cache, void *object)
 		return;
 	if (!cache->gp)
 		fatal("cache %s: retire without a grace-period source", cache->name);
+	annotate_touch(object);
 	if (unlikely(cache->watch)) {
 		object = watch_retired(cache, object, __builtin_return_address(0), true);
 		if (!object)
@@ -260,20 +277,20 @@ void sheaf_cache_free_rcu_nowait(struct sheaf_cache *cache, void *object)
 }
 
 /* From what is spilled on the node; the rest goes back. */
-static void *alloc_spilled(struct cache_node *node)
+static void *alloc_spilled(const struct sheaf_cache *cache, struct cache_node *node)
 {
 	void *object = unspill(node), *none = NULL, *rest, *last, *next;
 
 	if (!object)
 		return NULL;
 	fetch_sub_relaxed(&node->spilled_objects, 1);
-	rest = chain_next(object);
+	rest = chain_next(cache, object);
 	/* release: N2. Nobody has spilled meanwhile, as a rule. */
 	if (!rest || cas_release(&node->spilled, &none, rest))
 		return object;
-	for (last = rest; (next = chain_next(last)) != NULL; last = next)
+	for (last = rest; (next = chain_next(cache, last)) != NULL; last = next)
 		;
-	spill(node, rest, last, 0);
+	spill(cache, node, rest, last, 0);
 	return object;
 }
 
@@ -284,7 +301,7 @@ void *sheaf_cache_alloc_nowait(struct sheaf_cache *cache)
 	if (unlikely(cache->watch) && watch_refuses(cache, NULL))
 		return NULL;
 	if (!cache_get(cache, SHEAF_NOWAIT | CACHE_LAYERS_ONLY, 1, &object))
-		object = alloc_spilled(cache_node(cache));
+		object = alloc_spilled(cache, cache_node(cache));
 	if (object && unlikely(cache->watch))
 		return watch_out(cache, object, __builtin_return_address(0), true);
 	if (object)
@@ -299,7 +316,7 @@ static void free_aside(struct sheaf_cache *cache, struct cache_node *node, void 
 
 	if (can_chain(cache)) {
 		fetch_add_relaxed(&cache->spills, 1);
-		spill(node, object, object, 1);
+		spill(cache, node, object, object, 1);
 		return;
 	}
 	/* The page of the last one, as a rule. */
@@ -359,7 +376,7 @@ static void take_in_spilled(struct sheaf_cache *cache, struct cache_node *node)
 	while (object) {
 		for (n = 0; object && n < sizeof(batch) / sizeof(*batch); n++) {
 			batch[n] = object;
-			object = chain_next(object);
+			object = chain_next(cache, object);
 		}
 		cache_put_many(cache, n, batch);
 		fetch_sub_relaxed(&node->spilled_objects, n);

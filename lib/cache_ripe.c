@@ -124,7 +124,7 @@ void cache_ripe_in(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 	if (unlikely(cache->watch))
 		watch_ripe(cache, sheaf, nowait);
 	else
-		blocks_in(cache, sheaf->size, sheaf->objects);
+		objects_in(cache, sheaf->size, sheaf->objects);
 }
 
 static struct sheaf *take_from(struct sheaf_cache *cache, struct cache_node *node, bool nowait)

@@ -96,7 +96,7 @@ struct sheaf_cache {
 	struct sheaf_gp *gp;
 	/* NULL unless the cache is watched; see watch.h. */
 	struct watch *watch;
-	/* What the backend gives: an object, and what the watch has put round it. */
+	/* What the backend gives: an object, and what checkers or the watch have put round it. */
 	size_t block_size;
 	/* Others than the user may look at free objects: nobody writes to them. */
 	bool stable;
@@ -222,16 +222,14 @@ static inline struct cache_node *cache_node(struct sheaf_cache *cache)
 /* Objects come into and go out of the caller's hands. In a plain build these are nothing. */
 static inline void object_out(const struct sheaf_cache *cache, void *object)
 {
-	if (cache->ctor)
-		annotate_read(object, cache->object_size);
-	else if (!cache->stable)
-		annotate_alloc(object, cache->object_size);
+	if (!cache->stable)
+		annotate_object_out(cache, object, cache->object_size);
 }
 
 static inline void object_in(const struct sheaf_cache *cache, void *object)
 {
 	if (!cache->stable)
-		annotate_free(object, cache->object_size);
+		annotate_object_in(cache, object, cache->object_size);
 }
 
 /* The same for many; the compiler drops the loops where there is nothing to tell. */
@@ -257,7 +255,7 @@ static inline void blocks_out(const struct sheaf_cache *cache, size_t n, void *c
 	size_t i;
 
 	for (i = 0; i < n && !cache->stable; i++)
-		annotate_alloc(blocks[i], cache->block_size);
+		annotate_open(blocks[i], cache->block_size);
 }
 
 static inline void blocks_in(const struct sheaf_cache *cache, size_t n, void *const *blocks)
@@ -265,7 +263,7 @@ static inline void blocks_in(const struct sheaf_cache *cache, size_t n, void *co
 	size_t i;
 
 	for (i = 0; i < n && !cache->stable; i++)
-		annotate_free(blocks[i], cache->block_size);
+		annotate_shut(blocks[i], cache->block_size);
 }
 
 /*

@@ -16,7 +16,7 @@ static unsigned char *begin_of(const struct debug_object *o)
 void object_open(const struct debug *d, const struct debug_object *o)
 {
 	if (!d->cache->stable)
-		annotate_read(begin_of(o), o->front + d->size + o->back);
+		annotate_open_filled(begin_of(o), o->front + d->size + o->back);
 }
 
 void object_close(const struct debug *d, const struct debug_object *o)
@@ -25,13 +25,17 @@ void object_close(const struct debug *d, const struct debug_object *o)
 		return;
 	if (load_relaxed(&o->state) == OBJECT_RETIRED) {
 		/* Readers may be in it. */
-		annotate_free(begin_of(o), o->front);
-		annotate_free((char *)o->object + d->size, o->back);
+		annotate_shut(begin_of(o), o->front);
+		annotate_shut((char *)o->object + d->size, o->back);
 		return;
 	}
-	annotate_free(begin_of(o), o->front + d->size + o->back);
-	if (load_relaxed(&o->state) == OBJECT_OUT)
-		object_out(d->cache, o->object);
+	annotate_shut(begin_of(o), o->front + d->size + o->back);
+	if (load_relaxed(&o->state) != OBJECT_OUT)
+		return;
+	if (d->cache->ctor)
+		annotate_open_filled(o->object, d->size);
+	else
+		annotate_open(o->object, d->size);
 }
 
 /* The first and the last byte that are not as they should be; false if all are. */

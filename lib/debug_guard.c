@@ -51,7 +51,7 @@ void guards_delete(struct debug *d)
 		if (guard->state == GUARD_NONE)
 			continue;
 		/* A checker would remember. */
-		annotate_alloc(guard->pages, d->guard_bytes);
+		annotate_open(guard->pages, d->guard_bytes);
 		munmap(guard->pages - page_bytes(), d->guard_bytes + 2 * page_bytes());
 	}
 	memory_free(d->guards);

@@ -50,7 +50,6 @@
  */
 #include <sheaf/gp.h>
 
-#include "base/annotate.h"
 #include "base/atomic.h"
 #include "base/compiler.h"
 #include "base/futex.h"
@@ -92,7 +91,7 @@ static void period_over(struct rcu_head *head);
 static void call(struct sheaf_gp_call_rcu *source)
 {
 	/* liburcu's queue orders this, which TSan does not see. */
-	annotate_tsan_release(source->head);
+	sheaf_edge_release(source->head);
 	source->flavor->update_call_rcu((struct rcu_head *)source->head, period_over);
 }
 
@@ -115,11 +114,12 @@ static void period_over(struct rcu_head *head)
 	struct sheaf_gp_call_rcu *source = container_of(head, struct sheaf_gp_call_rcu, head);
 	uint64_t old, next;
 
-	annotate_tsan_acquire(source->head);
+	sheaf_edge_acquire(source->head);
 	/* acquire: partner the CAS in begin_wanted() */
 	old = load_acquire(&source->begun);
 	calls_back = source->flavor;
-	annotate_tsan_acquire(&source->gp);
+	sheaf_edge_acquire(&source->gp);
+	sheaf_edge_acquire(source->flavor);
 	/* release: G5, partner sheaf_gp_elapsed() */
 	store_release(&source->gp.completed, old & ~FLAGS);
 	fetch_add_acq_rel(&source->done, 1);

@@ -89,7 +89,6 @@
 #define _GNU_SOURCE
 #include <sheaf/gp.h>
 
-#include "base/annotate.h"
 #include "base/atomic.h"
 #include "base/attr.h"
 #include "base/compiler.h"
@@ -162,7 +161,10 @@ static void run_period(struct sheaf_gp_driver *driver)
 	} while (!cas_acq_rel(&driver->begun, &old, period));
 
 	driver->kind->synchronize(driver);
-	annotate_tsan_acquire(&driver->gp);
+	/* From read sections, by sheaf_gp_read_unlock() or <sheaf/rcu.h>. */
+	sheaf_edge_acquire(&driver->gp);
+	if (driver->flavor)
+		sheaf_edge_acquire(driver->flavor);
 
 	fetch_add_relaxed(&driver->periods, 1);
 	/* release: G4, partner sheaf_gp_elapsed() */

@@ -19,7 +19,6 @@
  */
 #include <sheaf/gp.h>
 
-#include "base/annotate.h"
 #include "base/atomic.h"
 #include "base/compiler.h"
 
@@ -76,7 +75,7 @@ void sheaf_gp_manual_step(struct sheaf_gp_manual *manual)
 	/* acq_rel: partner manual_ticket() */
 	uint64_t ticket = fetch_add_acq_rel(&manual->now, 1);
 
-	annotate_tsan_acquire(&manual->gp);
+	sheaf_edge_acquire(&manual->gp);
 	/* release: partner sheaf_gp_elapsed() */
 	store_release(&manual->gp.completed, ticket);
 }

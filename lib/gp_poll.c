@@ -48,7 +48,6 @@
 
 #ifdef HAVE_URCU_POLL
 
-#include "base/annotate.h"
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "gp_calls.h"
@@ -88,7 +87,8 @@ static uint64_t look(struct sheaf_gp_poll *poll, uint64_t begun)
 {
 	if (!(begun & OUT) || !has_passed(poll))
 		return begun;
-	annotate_tsan_acquire(&poll->gp);
+	sheaf_edge_acquire(&poll->gp);
+	sheaf_edge_acquire(poll->flavor);
 	/* release: G4, partner sheaf_gp_elapsed() */
 	store_release(&poll->gp.completed, begun & ~FLAGS);
 	return fetch_and_acq_rel(&poll->begun, ~OUT) & ~OUT;

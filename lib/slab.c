@@ -300,11 +300,11 @@ static void construct(const struct sheaf_slab *s, size_t n, void **objects)
 			objects[i] = (char *)objects[i] - UNMADE;
 		if (!s->gp)
 			for (size_t k = first; k < i; k++)
-				annotate_alloc(objects[k], s->object_size);
+				annotate_open(objects[k], s->object_size);
 		if (first < i)
 			s->ctor(s->ctor_arg, i - first, objects + first);
 		if (i < n && !s->gp)
-			annotate_read(objects[i], s->object_size);
+			annotate_open_filled(objects[i], s->object_size);
 	}
 }
 
@@ -334,7 +334,7 @@ static size_t slab_alloc_bulk(void *ctx, int wanted, unsigned flags, size_t n, v
 		construct(s, got, objects);
 	else if (!s->gp)
 		for (size_t i = 0; i < got; i++)
-			annotate_alloc(objects[i], s->object_size);
+			annotate_open(objects[i], s->object_size);
 	return got;
 }
 

@@ -84,7 +84,7 @@ static inline unsigned put_object(struct sheaf_slab *s, struct node *node, void 
 		return 0;
 	}
 	if (!s->gp)
-		annotate_free(object, s->object_size);
+		annotate_shut(object, s->object_size);
 	*word = bits | bit;
 	free = slab->free++;
 	if (unlikely(!free || free + 1 == s->slab_objects))

@@ -137,7 +137,7 @@ struct region *region_create(struct sheaf_slab *s, unsigned node)
 		goto no_map;
 	advise(region->base, node, s->bind, s->huge && regions > s->nodes);
 	if (!s->gp)
-		annotate_free(region->base, SHEAF_SLAB_REGION);
+		annotate_shut(region->base, SHEAF_SLAB_REGION);
 	return region;
 
 no_map:
@@ -151,7 +151,7 @@ no_memory:
 static void region_destroy(struct region *region)
 {
 	region_leave(region);
-	annotate_alloc(region->base, SHEAF_SLAB_REGION);
+	annotate_open(region->base, SHEAF_SLAB_REGION);
 	memory_unmap(region->base, SHEAF_SLAB_REGION);
 	memory_free(region);
 }

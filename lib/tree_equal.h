@@ -6,7 +6,7 @@
  *
  * With SSE2, which every amd64 has, two keys at a time: 32 instructions where carries take 75.
  * Each key is read by one aligned 8-byte half of a load, which is as good as a relaxed load of
- * it on this machine; ThreadSanitizer cannot know that, so it gets the portable text.
+ * it on this machine; race checkers cannot know that, so they get the portable text.
  */
 #ifndef TREE_EQUAL_H
 #define TREE_EQUAL_H
@@ -16,7 +16,7 @@
 #include "base/atomic.h"
 #include "base/compiler.h"
 
-#if defined(__SSE2__) && !defined(SHEAF_GP_TSAN)
+#if defined(__SSE2__) && !defined(SHEAF_EDGES_TSAN) && !defined(SHEAF_VALGRIND)
 #include <emmintrin.h>
 
 static inline __m128i tree_equal_two(const uint64_t *keys, __m128i key)

@@ -12,13 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(HAVE_VALGRIND) && !defined(SHEAF_MEMCHECK)
-#include <valgrind/valgrind.h>
-#define CHECKER_RUNS (RUNNING_ON_VALGRIND != 0)
-#else
-/* None, or it is told by the fast paths themselves. */
-#define CHECKER_RUNS false
-#endif
+/* In builds for checkers the fast paths tell. */
+static bool checker_runs(void)
+{
+	return !ANNOTATE_RED_ZONE && memcheck_may_run();
+}
 
 /* Does SHEAF_DEBUG say that nothing is to be watched? For who counts instructions under Valgrind. */
 static bool asked_not_to(void)
@@ -37,7 +35,6 @@ int watch_create(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 {
 	struct sheaf_debug_attr attr;
 	bool checker;
-	int err = 0;
 
 	if (cache->cross_of) {
 		cache->block_size = cache->cross_of->block_size;
@@ -47,16 +44,19 @@ int watch_create(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 		attr = debug_words(cache->name);
 	else if (attr_copy(&attr, sizeof(attr), a->debug, a->debug->size, sizeof(attr)))
 		return -EINVAL;
-	checker = CHECKER_RUNS && (a->debug ? is_wanted(&attr) : !asked_not_to());
+	/* Debug mode tells checkers what it knows where they are built in. */
+	checker = checker_runs() && !a->debug && !is_wanted(&attr) && !asked_not_to();
 	if (!checker && !is_wanted(&attr))
 		return 0;
 	cache->watch = memory_zalloc(sizeof(void *), sizeof(*cache->watch));
 	if (!cache->watch)
 		return -ENOMEM;
 	cache->watch->checker = checker;
-	if (is_wanted(&attr))
-		err = debug_create(&cache->watch->debug, cache, a, &attr);
-	return err;
+	if (!checker)
+		return debug_create(&cache->watch->debug, cache, a, &attr);
+	cache->block_size += RED_ZONE;
+	memcheck_pool_begin(cache, cache->ctor != NULL);
+	return 0;
 }
 
 /* Also after watch_create() has failed. */
@@ -64,6 +64,8 @@ void watch_destroy(struct sheaf_cache *cache)
 {
 	if (watch_writes(cache))
 		debug_destroy(cache->watch->debug);
+	else if (cache->watch && cache->watch->checker)
+		memcheck_pool_end(cache);
 	memory_free(cache->watch);
 }
 
@@ -71,7 +73,8 @@ void *watch_out(struct sheaf_cache *cache, void *block, const void *caller, bool
 {
 	if (cache->watch->debug)
 		return debug_out(cache->watch->debug, block, caller, nowait);
-	object_out(cache, block);
+	if (!cache->stable)
+		memcheck_out(cache, block, cache->object_size);
 	return block;
 }
 
@@ -79,22 +82,29 @@ void *watch_in(struct sheaf_cache *cache, void *object, const void *caller, bool
 {
 	if (cache->watch->debug)
 		return debug_in(cache->watch->debug, object, caller, nowait);
-	object_in(cache, object);
+	if (!cache->stable)
+		memcheck_in(cache, object);
 	return object;
 }
 
 void *watch_retired(struct sheaf_cache *cache, void *object, const void *caller, bool nowait)
 {
-	return cache->watch->debug ? debug_retired(cache->watch->debug, object, caller, nowait)
-				   : object;
+	if (cache->watch->debug)
+		return debug_retired(cache->watch->debug, object, caller, nowait);
+	memcheck_touch(object);
+	return object;
 }
 
 void watch_ripe(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 {
-	if (cache->watch->debug)
+	uint32_t i;
+
+	if (cache->watch->debug) {
 		debug_ripe(cache->watch->debug, sheaf, nowait);
-	else
-		blocks_in(cache, sheaf->size, sheaf->objects);
+		return;
+	}
+	for (i = 0; i < sheaf->size && !cache->stable; i++)
+		memcheck_in(cache, sheaf->objects[i]);
 }
 
 void watch_show(struct sheaf_cache *cache, struct sheaf *sheaf)
@@ -111,20 +121,27 @@ void watch_hide(struct sheaf_cache *cache, struct sheaf *sheaf)
 
 size_t watch_came(struct sheaf_cache *cache, size_t n, void **blocks)
 {
+	size_t i;
+
 	if (cache->watch->debug)
 		return debug_came(cache->watch->debug, n, blocks);
 	if (cache->ctor && n)
 		cache->ctor(cache->ctor_arg, n, blocks);
-	blocks_in(cache, n, blocks);
+	for (i = 0; i < n && !cache->stable; i++)
+		memcheck_shut(blocks[i], cache->block_size);
 	return n;
 }
 
 void watch_gone(struct sheaf_cache *cache, size_t n, void *const *blocks)
 {
-	if (cache->watch->debug)
+	size_t i;
+
+	if (cache->watch->debug) {
 		debug_gone(cache->watch->debug, n, blocks);
-	else
-		blocks_out(cache, n, blocks);
+		return;
+	}
+	for (i = 0; i < n; i++)
+		memcheck_open(blocks[i], cache->block_size);
 }
 
 size_t watch_release(struct sheaf_cache *cache, size_t n, void **blocks)

@@ -46,6 +46,8 @@
 #ifndef SHEAF_GP_H
 #define SHEAF_GP_H
 
+#include <sheaf/edges.h>
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -56,18 +58,6 @@
 extern "C" {
 #endif
 #pragma GCC visibility push(default)
-
-/* TSan cannot see into liburcu's read sections: name the edge for it. */
-#if defined(__SANITIZE_THREAD__)
-#define SHEAF_GP_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SHEAF_GP_TSAN 1
-#endif
-#endif
-#ifdef SHEAF_GP_TSAN
-void __tsan_release(void *addr);
-#endif
 
 struct rcu_flavor_struct;
 struct sheaf_gp;
@@ -262,7 +252,7 @@ static inline bool sheaf_gp_read_ongoing(struct sheaf_gp *gp)
 
 /**
  * Enter a read section: the flavour's own rcu_read_lock(). A program may call
- * that directly instead; only TSan then misses the edge (section 9 of the design).
+ * that directly instead; race checkers then see its end with <sheaf/rcu.h>.
  *
  * Context: a thread registered with the flavour. Nests. Ordering: as the flavour's.
  * Progress: wait-free.
@@ -281,9 +271,8 @@ static inline void sheaf_gp_read_lock(struct sheaf_gp *gp)
  */
 static inline void sheaf_gp_read_unlock(struct sheaf_gp *gp)
 {
-#ifdef SHEAF_GP_TSAN
-	__tsan_release(gp);
-#endif
+	/* Checkers do not see the flavour's own order. */
+	sheaf_edge_release(gp);
 	gp->read_unlock();
 }
 

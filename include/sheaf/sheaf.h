@@ -155,6 +155,18 @@ static inline bool sheaf_push(struct sheaf *sheaf, void *object)
 	return true;
 }
 
+/* For leak checkers: the n objects above the newest are not held here any more. */
+static inline void sheaf_forget(struct sheaf *sheaf, uint32_t n)
+{
+#ifdef SHEAF_VALGRIND
+	if (n)
+		memset(&sheaf->objects[sheaf->size], 0, (size_t)n * sizeof(void *));
+#else
+	(void)sheaf;
+	(void)n;
+#endif
+}
+
 /**
  * Take the newest object.
  *
@@ -163,9 +175,13 @@ static inline bool sheaf_push(struct sheaf *sheaf, void *object)
  */
 static inline void *sheaf_pop(struct sheaf *sheaf)
 {
+	void *object;
+
 	if (sheaf->size == 0)
 		return NULL;
-	return sheaf->objects[--sheaf->size];
+	object = sheaf->objects[--sheaf->size];
+	sheaf_forget(sheaf, 1);
+	return object;
 }
 
 /**
@@ -221,6 +237,7 @@ static inline uint32_t sheaf_pop_many(struct sheaf *sheaf, uint32_t n, void **ob
 	sheaf->size -= n;
 	if (n)
 		memcpy(objects, &sheaf->objects[sheaf->size], (size_t)n * sizeof(void *));
+	sheaf_forget(sheaf, n);
 	return n;
 }
 
@@ -242,6 +259,7 @@ static inline uint32_t sheaf_move(struct sheaf *dst, struct sheaf *src, uint32_t
 		n = sheaf_room(dst);
 	n = sheaf_push_many(dst, n, &src->objects[src->size - n]);
 	src->size -= n;
+	sheaf_forget(src, n);
 	return n;
 }
 

@@ -17,6 +17,9 @@
 #ifndef BASE_ATOMIC_H
 #define BASE_ATOMIC_H
 
+/* For Helgrind and DRD it makes of each built-in below an edge. */
+#include <sheaf/edges.h>
+
 #include <stdbool.h>
 #include <stdint.h>
 

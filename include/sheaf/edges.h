@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: the libsheaf authors */
+
+/**
+ * @file sheaf/edges.h
+ * What race checkers cannot see for themselves: which access comes before which.
+ *
+ * ThreadSanitizer knows C11 atomics, but not the assembly of liburcu and Concurrency Kit. Helgrind
+ * and DRD know neither. In a program that is compiled for one of them, that is with
+ * -fsanitize=thread, or with SHEAF_VALGRIND defined as the pkg-config file of a library built with
+ * -Dvalgrind=true has it, the functions below name an edge; and with SHEAF_VALGRIND each C11 atomic
+ * that is used after this header (the __atomic built-ins and <stdatomic.h>, in C) is one by itself:
+ * a release comes before the acquires of the same address, and the word is not checked for races
+ * any more. In any other program all this is nothing.
+ *
+ * <sheaf/rcu.h> does the same for what a program calls of liburcu.
+ */
+#ifndef SHEAF_EDGES_H
+#define SHEAF_EDGES_H
+
+#include <stddef.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define SHEAF_EDGES_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SHEAF_EDGES_TSAN 1
+#endif
+#endif
+
+#ifdef SHEAF_VALGRIND
+/* In this order: the names that both define are then Helgrind's. */
+#include <valgrind/helgrind.h>
+
+#include <valgrind/drd.h>
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifdef SHEAF_EDGES_TSAN
+void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
+#elif defined(SHEAF_VALGRIND)
+enum sheaf_edges_tool { SHEAF_EDGES_ASK, SHEAF_EDGES_NONE, SHEAF_EDGES_HELGRIND, SHEAF_EDGES_DRD };
+
+/* A request costs much more than the access it is about, so only the tool that runs is told. Each
+ * thread finds out for itself, or it would be a race. */
+static inline enum sheaf_edges_tool sheaf_edges_tool(void)
+{
+	static __thread enum sheaf_edges_tool tool;
+
+	if (tool == SHEAF_EDGES_ASK) {
+		if (DRD_GET_DRD_THREADID)
+			tool = SHEAF_EDGES_DRD;
+		else if (VALGRIND_HG_GET_ABITS(&tool, NULL, 1) >= 0)
+			tool = SHEAF_EDGES_HELGRIND;
+		else
+			tool = SHEAF_EDGES_NONE;
+	}
+	return tool;
+}
+#endif
+
+/**
+ * What the calling thread has done so far comes before what others do after they have called
+ * sheaf_edge_acquire() of the same address: right before an object is handed over by a way that the
+ * checkers do not know.
+ *
+ * @param address stands for the way; of the object itself, as a rule. Is not accessed.
+ *
+ * Context: any. Ordering: none; it tells of an order that is there. Progress: wait-free.
+ */
+static inline void sheaf_edge_release(const volatile void *address)
+{
+#ifdef SHEAF_EDGES_TSAN
+	__tsan_release((void *)(size_t)address);
+#elif defined(SHEAF_VALGRIND)
+	if (sheaf_edges_tool() == SHEAF_EDGES_HELGRIND)
+		VALGRIND_DO_CLIENT_REQUEST_STMT(_VG_USERREQ__HG_USERSO_SEND_PRE, address, 0, 0, 0,
+						0);
+	else if (sheaf_edges_tool() == SHEAF_EDGES_DRD)
+		VALGRIND_DO_CLIENT_REQUEST_STMT(VG_USERREQ__DRD_ANNOTATE_HAPPENS_BEFORE, address, 0,
+						0, 0, 0);
+#else
+	(void)address;
+#endif
+}
+
+/**
+ * The partner of sheaf_edge_release(): right after an object was received.
+ *
+ * @param address as given there
+ *
+ * Context: any. Ordering: none. Progress: wait-free.
+ */
+static inline void sheaf_edge_acquire(const volatile void *address)
+{
+#ifdef SHEAF_EDGES_TSAN
+	__tsan_acquire((void *)(size_t)address);
+#elif defined(SHEAF_VALGRIND)
+	if (sheaf_edges_tool() == SHEAF_EDGES_HELGRIND)
+		VALGRIND_DO_CLIENT_REQUEST_STMT(_VG_USERREQ__HG_USERSO_RECV_POST, address, 0, 0, 0,
+						0);
+	else if (sheaf_edges_tool() == SHEAF_EDGES_DRD)
+		VALGRIND_DO_CLIENT_REQUEST_STMT(VG_USERREQ__DRD_ANNOTATE_HAPPENS_AFTER, address, 0,
+						0, 0, 0);
+#else
+	(void)address;
+#endif
+}
+
+/**
+ * Races on these bytes are meant, from now on: a word that is only written and read whole, by
+ * means that Helgrind and DRD take for plain accesses. ThreadSanitizer is not told.
+ *
+ * @param address, bytes of the word. Is not accessed.
+ *
+ * Context: any. Ordering: none. Progress: wait-free.
+ */
+static inline void sheaf_edge_ignore(const volatile void *address, size_t bytes)
+{
+#if defined(SHEAF_VALGRIND) && !defined(SHEAF_EDGES_TSAN)
+	if (sheaf_edges_tool() == SHEAF_EDGES_HELGRIND)
+		VALGRIND_DO_CLIENT_REQUEST_STMT(_VG_USERREQ__HG_ARANGE_MAKE_UNTRACKED, address,
+						bytes, 0, 0, 0);
+	else if (sheaf_edges_tool() == SHEAF_EDGES_DRD)
+		VALGRIND_DO_CLIENT_REQUEST_STMT(VG_USERREQ__DRD_START_SUPPRESSION, address, bytes,
+						0, 0, 0);
+#else
+	(void)address;
+	(void)bytes;
+#endif
+}
+
+#if defined(SHEAF_VALGRIND) && !defined(SHEAF_EDGES_TSAN) && !defined(__cplusplus)
+/* Before and after an atomic access; a failed exchange counts as one that did not fail. */
+static inline void sheaf_edge_before(const volatile void *address, size_t bytes, int order)
+{
+	sheaf_edge_ignore(address, bytes);
+	if (order == __ATOMIC_RELEASE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST)
+		sheaf_edge_release(address);
+}
+
+static inline void sheaf_edge_after(const volatile void *address, int order)
+{
+	if (order == __ATOMIC_ACQUIRE || order == __ATOMIC_CONSUME || order == __ATOMIC_ACQ_REL ||
+	    order == __ATOMIC_SEQ_CST)
+		sheaf_edge_acquire(address);
+}
+
+/* A variable of its own for each use: uses are nested in arguments of others. */
+#define SHEAF_EDGE_NAME_(name, n) name##n
+#define SHEAF_EDGE_NAME(name, n) SHEAF_EDGE_NAME_(name, n)
+#define SHEAF_EDGE_VALUE_(pointer, value, p, order, access, ...)                                   \
+	__extension__({                                                                            \
+		__typeof__(p) pointer = (p);                                                       \
+		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
+		__typeof__(access(p, __VA_ARGS__)) value = access(pointer, __VA_ARGS__);           \
+		sheaf_edge_after(pointer, (order));                                                \
+		value;                                                                             \
+	})
+#define SHEAF_EDGE_VOID_(pointer, p, order, access, ...)                                           \
+	__extension__({                                                                            \
+		__typeof__(p) pointer = (p);                                                       \
+		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
+		access(pointer, __VA_ARGS__);                                                      \
+		sheaf_edge_after(pointer, (order));                                                \
+	})
+#define SHEAF_EDGE_VALUE(n, ...)                                                                   \
+	SHEAF_EDGE_VALUE_(SHEAF_EDGE_NAME(sheaf_edge_p, n), SHEAF_EDGE_NAME(sheaf_edge_v, n),      \
+			  __VA_ARGS__)
+#define SHEAF_EDGE_VOID(n, ...) SHEAF_EDGE_VOID_(SHEAF_EDGE_NAME(sheaf_edge_p, n), __VA_ARGS__)
+
+/* A macro's own name within it is the built-in. */
+#define __atomic_load_n(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_load_n, o)
+#define __atomic_exchange_n(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_exchange_n, v, o)
+#define __atomic_compare_exchange_n(p, e, v, weak, o, f)                                           \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_compare_exchange_n, e, v, weak, o, f)
+#define __atomic_compare_exchange(p, e, v, weak, o, f)                                             \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_compare_exchange, e, v, weak, o, f)
+#define __atomic_test_and_set(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_test_and_set, o)
+#define __atomic_fetch_add(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_add, v, o)
+#define __atomic_add_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_add_fetch, v, o)
+#define __atomic_fetch_sub(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_sub, v, o)
+#define __atomic_sub_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_sub_fetch, v, o)
+#define __atomic_fetch_and(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_and, v, o)
+#define __atomic_and_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_and_fetch, v, o)
+#define __atomic_fetch_or(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_or, v, o)
+#define __atomic_or_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_or_fetch, v, o)
+#define __atomic_fetch_xor(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_xor, v, o)
+#define __atomic_xor_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_xor_fetch, v, o)
+#define __atomic_fetch_nand(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_nand, v, o)
+#define __atomic_nand_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_nand_fetch, v, o)
+#define __atomic_store_n(p, v, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_store_n, v, o)
+#define __atomic_load(p, r, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_load, r, o)
+#define __atomic_store(p, v, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_store, v, o)
+#define __atomic_exchange(p, v, r, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_exchange, v, r, o)
+#define __atomic_clear(p, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_clear, o)
+#ifdef __clang__
+#define __c11_atomic_load(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_load, o)
+#define __c11_atomic_exchange(p, v, o)                                                             \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_exchange, v, o)
+#define __c11_atomic_compare_exchange_strong(p, e, v, o, f)                                        \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_compare_exchange_strong, e, v, o, f)
+#define __c11_atomic_compare_exchange_weak(p, e, v, o, f)                                          \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_compare_exchange_weak, e, v, o, f)
+#define __c11_atomic_fetch_add(p, v, o)                                                            \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_add, v, o)
+#define __c11_atomic_fetch_sub(p, v, o)                                                            \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_sub, v, o)
+#define __c11_atomic_fetch_and(p, v, o)                                                            \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_and, v, o)
+#define __c11_atomic_fetch_or(p, v, o)                                                             \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_or, v, o)
+#define __c11_atomic_fetch_xor(p, v, o)                                                            \
+	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_xor, v, o)
+#define __c11_atomic_store(p, v, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __c11_atomic_store, v, o)
+#endif
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
