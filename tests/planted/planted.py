@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: the libsheaf authors
+"""Bugs in programs that use the library are found by the checkers that doc/checking.md says, with
+the messages it says; and the same programs without the bug pass without a report.
+
+The table there is the list: a row per program, a column per checker, a cell with the expected
+message as a regular expression in backticks, or a dash where nothing is promised. Corrected programs
+run where something is promised of the one with the bug, and with SHEAF_FULL set everywhere.
+
+usage: planted.py CHECKER SOURCE_ROOT PROGRAM_FOLDER
+       planted.py --self-test SOURCE_ROOT
+"""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+VALGRIND = ["valgrind", "-q", "--error-exitcode=99"]
+TIMEOUT = 300
+
+
+def commands(root):
+    supp = f"--suppressions={root / 'tools/valgrind.supp'}"
+    return {
+        "plain": [],
+        "memcheck": [*VALGRIND, "--leak-check=full", "--errors-for-leak-kinds=definite",
+                     "--show-leak-kinds=definite"],
+        "atruntime": [*VALGRIND],
+        "helgrind": [*VALGRIND, "--tool=helgrind", supp],
+        "drd": [*VALGRIND, "--tool=drd", supp],
+        "asan": [],
+        "tsan": [],
+    }
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def table(root):
+    """{program: {checker: regex or None}} of the first table whose first column is `program`."""
+    rows, head = {}, None
+    for line in (root / "doc/checking.md").read_text().splitlines():
+        if head is None:
+            if line.startswith("| program |"):
+                head = [re.sub(r"\W", "", cell).lower() for cell in cells(line)]
+            continue
+        if not line.startswith("|"):
+            break
+        row = cells(line)
+        if set(row[0]) <= set("-:"):
+            continue
+        if len(row) != len(head):
+            sys.exit(f"{row[0]}: {len(row)} cells under {len(head)} heads")
+        found = {}
+        for name, cell in zip(head[2:], row[2:]):
+            match = re.fullmatch(r"`(.+)`", cell)
+            if not match and cell != "-":
+                sys.exit(f"{row[0]}, {name}: neither a message nor a dash: {cell}")
+            found[name] = match and match[1]
+        rows[row[0].strip("`")] = found
+    return rows
+
+
+def run(command, program, *args):
+    env = dict(os.environ)
+    env.setdefault("TSAN_OPTIONS", "exitcode=66")
+    env.setdefault("ASAN_OPTIONS", "exitcode=66:detect_leaks=1")
+    done = subprocess.run([*command, str(program), *args], capture_output=True, text=True,
+                          errors="replace", timeout=TIMEOUT, env=env)
+    return done.returncode, done.stdout + done.stderr
+
+
+def judge(name, expected, buggy, corrected):
+    """What is wrong with the two runs, each (exit code, output) or None."""
+    wrong = []
+    if expected and not re.search(expected, buggy[1]):
+        wrong.append(f"{name}: not found: /{expected}/ in\n{buggy[1]}")
+    if expected and buggy[0] == 0:
+        wrong.append(f"{name}: a report, and exit code 0")
+    if corrected and corrected[0]:
+        wrong.append(f"{name} fixed: exit code {corrected[0]}\n{corrected[1]}")
+    if corrected and re.search(r"==\d+==|WARNING: ThreadSanitizer", corrected[1]):
+        wrong.append(f"{name} fixed: a report\n{corrected[1]}")
+    return wrong
+
+
+def main(checker, root, folder):
+    root, folder = pathlib.Path(root), pathlib.Path(folder)
+    rows = table(root)
+    sources = {path.stem for path in (root / "tests/planted").glob("*.c")}
+    wrong = [f"{name}: a row or a program is missing" for name in sorted(sources ^ set(rows))]
+    command, bugs, silent = commands(root)[checker], 0, 0
+    for name in sorted(sources & set(rows)):
+        expected = rows[name][checker]
+        if not expected and not os.environ.get("SHEAF_FULL"):
+            continue
+        program = folder / f"planted-{name}"
+        buggy = run(command, program) if expected else None
+        corrected = run(command, program, "fixed")
+        bugs += buggy is not None
+        silent += 1
+        wrong += judge(name, expected, buggy, corrected)
+    print("\n".join(wrong))
+    print(f"{checker}: {bugs} bugs, {silent} corrected programs, {len(wrong)} wrong")
+    return 1 if wrong or not bugs else 0
+
+
+def self_test(root):
+    rows = table(pathlib.Path(root))
+    checkers = set(commands(pathlib.Path(root)))
+    cases = [
+        (("x", "bad", (1, "a bad thing"), (0, "")), 0),
+        (("x", "bad", (1, "a good thing"), (0, "")), 1),
+        (("x", "bad", (0, "a bad thing"), (0, "")), 1),
+        (("x", "bad", (1, "bad"), (3, "")), 1),
+        (("x", "bad", (1, "bad"), (0, "==12== Invalid read")), 1),
+        (("x", None, None, (0, "")), 0),
+        (("x", None, None, (66, "")), 1),
+    ]
+    wrong = [case for case, count in cases if len(judge(*case)) != count]
+    # Every bug is found by something, and every checker finds something.
+    wrong += [name for name, row in rows.items() if not any(row.values())]
+    wrong += [checker for checker in checkers if not any(row[checker] for row in rows.values())]
+    print(f"{len(cases)} cases, {len(rows)} rows, wrong: {wrong}")
+    return 1 if wrong or len(rows) < 13 else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--self-test":
+        sys.exit(self_test(sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))
