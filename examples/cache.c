@@ -24,7 +24,7 @@ int main(void)
 	if (sheaf_gp_urcu_init(&rcu, &rcu_flavor, NULL) || sheaf_cache_create(&cache, &attr))
 		return 1;
 
-	for (i = 0; i < 1000000; i++) {
+	for (i = 0; i < 100000; i++) {
 		struct value *next = sheaf_cache_alloc(cache, 0);
 
 		if (!next)

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <urcu.h>
 
+#include <sheaf/rcu.h> /* for race checkers */
+
 #define READERS 2
 #define ITEMS 20000u
 #define ROUNDS 3
@@ -43,6 +45,7 @@ static int stop;
 /* In a read section, or as the writer. */
 static struct price *find(uintptr_t item)
 {
+	struct price *price;
 	ck_ht_entry_t entry;
 	ck_ht_hash_t hash;
 
@@ -50,7 +53,9 @@ static struct price *find(uintptr_t item)
 	ck_ht_entry_key_set_direct(&entry, item);
 	if (!ck_ht_get_spmc(&table, hash, &entry))
 		return NULL;
-	return (struct price *)ck_ht_entry_value_direct(&entry);
+	price = (struct price *)ck_ht_entry_value_direct(&entry);
+	sheaf_edge_acquire(price); /* which they do not see in the table */
+	return price;
 }
 
 static void *read_prices(void *arg)
@@ -86,6 +91,7 @@ static bool set_price(uintptr_t item, unsigned long cents)
 	if (!price)
 		return false;
 	*price = (struct price){item, ~item, cents};
+	sheaf_edge_release(price);
 	ck_ht_hash_direct(&hash, &table, item);
 	ck_ht_entry_set_direct(&entry, hash, item, (uintptr_t)price);
 	if (!ck_ht_set_spmc(&table, hash, &entry)) {

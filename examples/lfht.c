@@ -13,6 +13,8 @@
 #include <urcu.h>
 #include <urcu/rculfhash.h>
 
+#include <sheaf/rcu.h> /* for race checkers */
+
 #define WORKERS 3
 #define PORTS 512
 #define ROUNDS 200000
@@ -42,9 +44,11 @@ static unsigned long hash_port(unsigned long port)
 
 static int match(struct cds_lfht_node *node, const void *port)
 {
+	const struct connection *connection = caa_container_of(node, struct connection, node);
 	const unsigned long *wanted = port;
 
-	return caa_container_of(node, struct connection, node)->port == *wanted;
+	sheaf_edge_acquire(connection); /* which they do not see in the table */
+	return connection->port == *wanted;
 }
 
 /* In a read section, and good until its end. */
@@ -69,6 +73,7 @@ static void open_port(struct worker *me, unsigned long port)
 	}
 	connection->port = port;
 	connection->check = ~port;
+	sheaf_edge_release(connection);
 	rcu_read_lock();
 	node = cds_lfht_add_unique(table, hash_port(port), match, &port, &connection->node);
 	rcu_read_unlock();

@@ -11,6 +11,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <urcu.h>
+
+#include <sheaf/rcu.h> /* for race checkers; before the list */
+
 #include <urcu/rculist.h>
 
 #define READERS 2

@@ -17,6 +17,7 @@
  * comes out of cds_lfq, or of cds_lfs without its lock, is freed with sheaf_cache_free_rcu().
  */
 #include <sheaf/cache.h>
+#include <sheaf/edges.h>
 
 #include <pthread.h>
 #include <sched.h>
@@ -57,6 +58,7 @@ static void *produce(void *arg)
 		order->producer = me->index;
 		order->number = i;
 		cds_wfcq_node_init(&order->node);
+		sheaf_edge_release(order); /* race checkers do not see it in the queue */
 		cds_wfcq_enqueue(&head, &tail, &order->node);
 	}
 	return NULL;
@@ -76,6 +78,7 @@ static unsigned consume(void)
 			continue;
 		}
 		order = caa_container_of(node, struct order, node);
+		sheaf_edge_acquire(order);
 		errors += order->number != next[order->producer];
 		next[order->producer] = order->number + 1;
 		seen++;
