@@ -22,6 +22,8 @@
 /* The threads of a case, and one that the library may make. */
 #define PARTIES (SCHEDULE_THREADS + 1)
 #define DECISIONS_MOST 20000
+/* A run that goes on after so many points waits without giving way. */
+#define POINTS_MOST 200000
 
 enum party_state { IDLE, READY, YIELDED, LOCKED, ASLEEP, JOINING };
 
@@ -50,6 +52,7 @@ static struct {
 	uint64_t clock;
 	uint64_t random;
 	unsigned preemptions;
+	unsigned points;
 	/* Decisions: how many there are, how many are repeated, what and out of how many. */
 	unsigned decisions;
 	unsigned repeated;
@@ -181,6 +184,8 @@ void schedule_point(void)
 {
 	if (!self || !s.running)
 		return;
+	if (++s.points > POINTS_MOST)
+		s.stuck = true;
 	for (unsigned i = 0; i < PARTIES; i++)
 		if (s.parties[i].state == YIELDED && &s.parties[i] != self)
 			s.parties[i].state = READY;
@@ -358,7 +363,7 @@ static const char *run_once(void)
 	struct party *first;
 
 	schedule->begin();
-	s.decisions = s.preemptions = 0;
+	s.decisions = s.preemptions = s.points = 0;
 	s.clock = 1000000;
 	s.stuck = false;
 	s.signal = schedule->handler != NULL;
