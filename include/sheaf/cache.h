@@ -375,8 +375,9 @@ void *sheaf_cache_alloc_nowait(struct sheaf_cache *cache);
  * @param object allocated from @p cache, reachable by nobody else; NULL is ignored
  *
  * Context: any, signal handlers included; as sheaf_cache_alloc_nowait(). If objects cannot be
- *	chained (smaller than a pointer, with a constructor, of a type-stable backend) it may ask the
- *	kernel for a page; if that fails the object is abandoned, and counted in sheaf_cache_stats.
+ *	chained (smaller than a pointer, with a constructor, of a type-stable backend, in debug mode) it
+ *	may ask the kernel for a page; if that fails the object is abandoned, and counted in
+ *	sheaf_cache_stats.
  * Ordering: as sheaf_cache_free(). Progress: lock-free.
  */
 void sheaf_cache_free_nowait(struct sheaf_cache *cache, void *object);
