@@ -4,7 +4,7 @@
 /*
  * The book of all objects of all caches with debug mode, by address.
  *
- * A tree of nodes of 16 places, that only grows. An address is mixed by a function that is one to one; its
+ * A tree of nodes of 16 places, that only grows. An address is mixed by object_bits(), which is one to one; its
  * lowest 4 bits choose the place in the first node, the next 4 that in the second, and so on. A place is
  * empty, or has an entry, or a node (lowest bit set). Two addresses differ in one of 16 steps.
  *
@@ -32,14 +32,6 @@ struct book_node {
 static struct book_node book;
 static struct debug_object *entries;
 
-/* One to one: an odd factor, and a shift that can be taken back. */
-static uint64_t mix(const void *object)
-{
-	uint64_t x = (uint64_t)(uintptr_t)object * UINT64_C(0x9e3779b97f4a7c15);
-
-	return x ^ x >> 32;
-}
-
 static bool is_node(const void *what)
 {
 	return (uintptr_t)what & 1;
@@ -64,11 +56,11 @@ static void **place_of(uint64_t bits, unsigned *shift)
 struct debug_object *object_find(const void *object)
 {
 	unsigned shift;
-	struct debug_object *entry = load_acquire(place_of(mix(object), &shift));
+	struct debug_object *entry = load_acquire(place_of(object_bits(object), &shift));
 
 	/* It may have become a node meanwhile. */
 	while (is_node(entry))
-		entry = load_acquire(place_of(mix(object), &shift));
+		entry = load_acquire(place_of(object_bits(object), &shift));
 	return entry && entry->object == object ? entry : NULL;
 }
 
@@ -80,7 +72,7 @@ static bool split(void **place, struct debug_object *entry, unsigned shift)
 
 	if (!node)
 		return false;
-	node->place[(mix(entry->object) >> shift) % PLACES] = entry;
+	node->place[(object_bits(entry->object) >> shift) % PLACES] = entry;
 	if (!cas_release(place, &expected, (void *)((char *)node + 1)))
 		memory_free(node);
 	return true;
@@ -91,7 +83,7 @@ static struct debug_object *publish(struct debug_object *entry)
 {
 	for (;;) {
 		unsigned shift;
-		void **place = place_of(mix(entry->object), &shift), *none = NULL;
+		void **place = place_of(object_bits(entry->object), &shift), *none = NULL;
 		struct debug_object *there = load_acquire(place);
 
 		if (is_node(there))
