@@ -33,6 +33,7 @@ struct party {
 	const void *object;
 	uint64_t deadline;
 	sem_t baton;
+	bool alone;
 	pthread_t thread;
 	unsigned me;
 	void *(*fn)(void *arg);
@@ -182,7 +183,7 @@ static void switch_over(bool over)
 
 void schedule_point(void)
 {
-	if (!self || !s.running)
+	if (!self || !s.running || self->alone)
 		return;
 	if (++s.points > POINTS_MOST)
 		s.stuck = true;
@@ -194,6 +195,11 @@ void schedule_point(void)
 		s.signal = false;
 		s.schedule->handler();
 	}
+}
+
+void schedule_alone(bool alone)
+{
+	self->alone = alone;
 }
 
 int schedule_yield(void)

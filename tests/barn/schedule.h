@@ -54,6 +54,10 @@ struct schedule_result schedule_run(const struct schedule *schedule);
 /* In a scheduled thread: something that others can see happens here. Elsewhere: nothing. */
 void schedule_point(void);
 
+/* In a scheduled thread: from here on its points decide nothing, until it is no longer alone. For what it
+ * does only once, which is not there in the next run. Others run where it has to wait for them. */
+void schedule_alone(bool alone);
+
 /* In a loop that waits: others first. */
 int schedule_yield(void);
 
