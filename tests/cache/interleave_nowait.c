@@ -185,6 +185,28 @@ static void run_barrier_slot(unsigned me)
 			stage_retire(1, i);
 }
 
+/* Who found his slot stopped is inside by the lock when the stop has gone: a handler must not follow. The slot is
+ * made, and has room, before anybody looks at it. */
+static void run_put_stopped(unsigned me)
+{
+	struct sheaf_cache_stats stats;
+
+	if (me) {
+		sheaf_cache_stats(stage_cache, &stats);
+		return;
+	}
+	schedule_alone(true);
+	stage_put(0, 0);
+	schedule_alone(false);
+	schedule_yield();
+	stage_put(0, 1);
+}
+
+static void handle_put(void)
+{
+	stage_put_nowait(HANDLER, 0);
+}
+
 static const struct stage_case plays[] = {
 	{"spill", 2, begin_spill, run_spill, NULL},
 	{"spill: three threads", 3, begin_spill, run_spill, NULL},
@@ -205,6 +227,15 @@ static const struct stage_case plays[] = {
 	{"a handler retires in a barrier", 2, stage_begin, run_barrier_slot, handle_retire},
 };
 
+static const struct stage_case by_the_lock = {"a handler frees, its thread is in by the lock", 2,
+					      stage_begin, run_put_stopped, handle_put};
+
+START_TEST(a_handler_stays_out)
+{
+	stage_play_deeper(&by_the_lock, 2, 500);
+}
+END_TEST
+
 START_TEST(what_is_left_is_had_once)
 {
 	stage_play(&plays[_i], 1500);
@@ -218,6 +249,7 @@ int main(void)
 
 	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_loop_test(tc, what_is_left_is_had_once, 0, sizeof(plays) / sizeof(plays[0]));
+	tcase_add_test(tc, a_handler_stays_out);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }

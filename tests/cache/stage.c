@@ -175,13 +175,18 @@ void stage_barrier_and_look(void)
 
 void stage_play(const struct stage_case *play, unsigned runs)
 {
+	stage_play_deeper(play, 1, runs);
+}
+
+void stage_play_deeper(const struct stage_case *play, unsigned preemptions, unsigned runs)
+{
 	struct schedule schedule = {
 		.threads = play->threads,
 		.begin = play->begin,
 		.run = play->run,
 		.end = stage_end,
 		.handler = play->handler,
-		.preemptions = 1 + test_full(),
+		.preemptions = preemptions + test_full(),
 		.runs = test_rounds(3000),
 	};
 	struct schedule_result result;

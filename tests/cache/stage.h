@@ -64,4 +64,7 @@ struct stage_case {
  * gives way as often as it likes; then so many runs by chance with many. Asserts. */
 void stage_play(const struct stage_case *play, unsigned runs);
 
+/* The same with so many preemptions, one more in full runs: for small cases. */
+void stage_play_deeper(const struct stage_case *play, unsigned preemptions, unsigned runs);
+
 #endif
