@@ -55,12 +55,15 @@ static void **place_of(uint64_t bits, unsigned *shift)
 
 struct debug_object *object_find(const void *object)
 {
+	struct debug_object *entry;
 	unsigned shift;
-	struct debug_object *entry = load_acquire(place_of(object_bits(object), &shift));
+	void **place;
 
-	/* It may have become a node meanwhile. */
-	while (is_node(entry))
-		entry = load_acquire(place_of(object_bits(object), &shift));
+	do {
+		place = place_of(object_bits(object), &shift);
+		/* acquire: B2. It may have become a node meanwhile. */
+		entry = load_acquire(place);
+	} while (is_node(entry));
 	return entry && entry->object == object ? entry : NULL;
 }
 
