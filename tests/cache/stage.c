@@ -187,7 +187,7 @@ void stage_play_deeper(const struct stage_case *play, unsigned preemptions, unsi
 		.end = stage_end,
 		.handler = play->handler,
 		.preemptions = preemptions + test_full(),
-		.runs = test_rounds(3000),
+		.runs = test_rounds(3000 * preemptions),
 	};
 	struct schedule_result result;
 
