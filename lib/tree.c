@@ -45,8 +45,8 @@
  * in a neighbour of the region. The pool is divided among as few nodes as hold it; but one
  * leaf with next to no slot left makes two. That ends where one node takes the place
  * of one: the pointer to it is replaced in its parent, and if it ends earlier, the pivot
- * lowered. Or at the root. Then gaps above are raised where a hole has grown, and the
- * replaced nodes retired. Behind the last range of all a full leaf is kept, and a new
+ * lowered. Or at the root. Gaps are raised before that where a hole will grow, and the
+ * replaced nodes retired after it. Behind the last range of all a full leaf is kept, and a new
  * one made beside it.
  *
  * Guarantees.

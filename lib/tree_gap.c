@@ -12,19 +12,31 @@
  * of 2^64 keys, has none.
  *
  * A gap may be too large: what is stored into a hole leaves it as it is, and costs
- * nothing. It is never too small: who makes a hole larger raises the gaps above it. A
+ * nothing. It is never too small: who makes a hole larger raises the gaps above it, before the
+ * store that publishes the hole; a gap that becomes smaller does so after it. A
  * search under the writer lock that has looked below a child in vain corrects the child's
- * gap, so that each store misleads one such search at most. A reader's search is guided by
- * gaps as it finds them, and believes a leaf: what its live word leaves free is free at
- * that moment, between the pivots by which the reader came. A hole that was
- * between the same two ranges all the time is in the leaf of the second one all the time, and
- * the gaps above it are large enough all the time: who makes nodes anew gives them gaps that
- * are. One that was joined with another, because the range between them is gone, may have come
- * to the next leaf while its gap is yet to be raised, or behind the reader's back.
+ * gap, so that each store misleads one such search at most.
+ *
+ * A reader's search is guided by gaps as it finds them, and believes a leaf: what its live word
+ * leaves free is free at that moment, between the pivots by which the reader came. A hole that
+ * is between the same two ranges all the time, before the first of the writes meanwhile too, is
+ * in the leaf of the second one all the time, and the gaps above it are large enough all the
+ * time: who makes nodes anew gives them gaps that are. One that was joined with another,
+ * because the range between them is gone, may have come to the next leaf behind the reader's
+ * back. So a search in vain says that nothing fits only if it is of one moment. The writer
+ * makes the moment odd before all it stores for a write, and even after that. A gap, a pivot, a
+ * child, a live word, the root: each is stored with release and loaded with acquire here. So a
+ * search that met anything of a write, or of a correction after it, finds the moment changed
+ * when it looks again; and a write that ended before the first look is seen as a whole. If both
+ * looks find the same even moment, all of the search is of that moment, when gaps were upper
+ * bounds. Else it is made again, a bounded number of times.
  */
 #include "tree_node.h"
 
 #include <errno.h>
+
+/* Searches of a reader beside writers. */
+#define TRIES 4
 
 /* What to find, and what was found. */
 struct want {
@@ -74,18 +86,21 @@ void tree_gaps_raise(struct sheaf_tree *tree, const struct tree_path *path, uint
 
 		if (*place >= gap)
 			return;
-		store_relaxed(place, gap);
+		/* Partner: search(), which learns by it that a write began. */
+		store_release(place, gap);
 	}
 }
 
-void tree_gaps_refresh(struct sheaf_tree *tree, uint64_t key)
+void tree_gaps_widen(struct sheaf_tree *tree, uint64_t key, uint64_t lo, uint64_t hi)
 {
 	const struct tree_step *step;
 	struct tree_path path;
 
 	tree_descend(tree, key, &path);
 	step = &path.step[0];
-	tree_gaps_raise(tree, &path, 1, tree_node_gap(step->node, step->lo, step->hi));
+	if (lo > step->lo)
+		lo = step->lo;
+	tree_gaps_raise(tree, &path, 1, tree_node_gap(step->node, lo, larger(hi, step->hi)));
 }
 
 /* Does it fit in the hole first .. last? No sum here can leave 64 bits. */
@@ -164,48 +179,58 @@ static bool fits_leaf(struct want *want, const struct tree_step *step)
 
 static bool search(struct want *want, const struct tree_step *step);
 
-/* Looks below a child whose gap is large enough, and corrects that if it is not. */
-static bool search_child(struct want *want, const struct tree_step *step, uint32_t slot)
+/* Looks below a child, its span given, if its gap is large enough, and corrects that if it is
+ * not. */
+static bool search_child(struct want *want, const struct tree_inner *inner, uint32_t slot,
+			 struct tree_step *below)
 {
-	const struct tree_inner *inner = tree_inner(step->node);
-	struct tree_step below;
 	uint64_t gap;
 
+	/* Partners: tree_gaps_raise(), publish_child() and what is below. */
+	if (inner->gaps && load_acquire(&inner->gaps->gap[slot]) < want->gap.size)
+		return false;
 	/* Partner: publish_child(). */
-	below.node = load_acquire(&inner->child[slot]);
-	below.lo = slot ? load_relaxed(&inner->pivot[slot - 1]) + 1 : step->lo;
-	below.hi = slot + 1u < inner->head.count ? load_relaxed(&inner->pivot[slot]) : step->hi;
-	if (search(want, &below))
+	below->node = load_acquire(&inner->child[slot]);
+	if (search(want, below))
 		return true;
 	if (!want->correct || !inner->gaps)
 		return false;
-	gap = tree_node_gap(below.node, below.lo, below.hi);
+	gap = tree_node_gap(below->node, below->lo, below->hi);
 	if (gap != inner->gaps->gap[slot])
-		store_relaxed(&inner->gaps->gap[slot], gap);
+		/* Partner: above. What has been written since the gap was right comes before. */
+		store_release(&inner->gaps->gap[slot], gap);
 	return false;
 }
 
-/* Recursion is as deep as the tree is high. */
+/* Recursion is as deep as the tree is high. A pivot is loaded once: it ends one span and begins
+ * the other. Partner: tree_lower_pivot(). */
 static bool search(struct want *want, const struct tree_step *step)
 {
 	const struct tree_inner *inner = tree_inner(step->node);
 	const struct sheaf_tree_gap *gap = &want->gap;
-	const struct tree_gaps *gaps;
-	uint32_t i, low, high;
+	struct tree_step below = {.lo = step->lo, .hi = step->hi};
+	const uint32_t end = step->node->count - 1u;
+	uint32_t i;
 
 	if (!step->node->level)
 		return fits_leaf(want, step);
-	gaps = inner->gaps;
-	low = tree_slot(inner, gap->min);
-	high = tree_slot(inner, gap->max);
-	for (i = low; i <= high; i++) {
-		const uint32_t slot = gap->highest ? high - (i - low) : i;
-
-		if ((!gaps || load_relaxed(&gaps->gap[slot]) >= gap->size) &&
-		    search_child(want, step, slot))
-			return true;
+	if (!gap->highest) {
+		for (i = 0; i <= end; i++, below.lo = below.hi + 1) {
+			below.hi = i < end ? load_acquire(&inner->pivot[i]) : step->hi;
+			if (below.hi >= gap->min && search_child(want, inner, i, &below))
+				return true;
+			if (below.hi >= gap->max)
+				return false;
+		}
+		return false;
 	}
-	return false;
+	for (i = end;; i--, below.hi = below.lo - 1) {
+		below.lo = i ? load_acquire(&inner->pivot[i - 1]) + 1 : step->lo;
+		if (below.lo <= gap->max && search_child(want, inner, i, &below))
+			return true;
+		if (!i || below.lo <= gap->min)
+			return false;
+	}
 }
 
 static int find_gap(const struct sheaf_tree *tree, const struct sheaf_tree_gap *gap, bool correct,
@@ -233,7 +258,21 @@ int sheaf_tree_gap_locked(struct sheaf_tree *tree, const struct sheaf_tree_gap *
 int sheaf_tree_gap_rcu(const struct sheaf_tree *tree, const struct sheaf_tree_gap *gap,
 		       uint64_t *at)
 {
-	return find_gap(tree, gap, false, at);
+	uint64_t moment;
+	uint32_t i;
+	int err;
+
+	for (i = 0; i < TRIES; i++) {
+		/* Partner: tree_moment_end(). */
+		moment = load_acquire(&tree->moment);
+		err = find_gap(tree, gap, false, at);
+		if (err != -ENOSPC)
+			return err;
+		/* Partner: tree_moment_begin(), by what the search has acquired. */
+		if (!(moment & 1) && load_relaxed(&tree->moment) == moment)
+			return -ENOSPC;
+	}
+	return -EAGAIN;
 }
 
 int sheaf_tree_store_gap_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep,

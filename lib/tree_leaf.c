@@ -90,12 +90,12 @@ void tree_leaf_fill(struct tree_leaf *leaf, const struct tree_item *item, uint32
 	leaf->order = order;
 }
 
-/* The size of the hole that is round first .. last once that is free. If the leaf's last
- * range was there, the hole belongs to the next leaf. */
-static uint64_t hole_round(const struct tree_step *step, uint64_t first, uint64_t last)
+/* The size of the hole that is round first .. last once the slots of @p live are. If the
+ * leaf's last range was there, the hole belongs to the next leaf. */
+static uint64_t hole_round(const struct tree_step *step, uint32_t live, uint64_t first,
+			   uint64_t last)
 {
 	const struct tree_leaf *leaf = tree_leaf(step->node);
-	uint32_t live = leaf->head.live;
 	uint64_t from = step->lo, to = step->hi;
 
 	for (; live; live &= live - 1) {
@@ -116,11 +116,22 @@ void tree_lower_pivot(struct sheaf_tree *tree, const struct tree_path *path, uin
 
 	while (step->slot + 1u == step->node->count)
 		step++;
-	/* Partner: none; in the keys between there is nothing to be found on either way. */
-	store_relaxed(&tree_inner(step->node)->pivot[step->slot], end);
+	/* Partner: search() in tree_gap.c, which learns by it that a write began. Others
+	 * need none; in the keys between there is nothing to be found on either way. */
+	store_release(&tree_inner(step->node)->pivot[step->slot], end);
 	tree->version++;
+}
+
+/* The last range of a leaf is to go, and @p live to be left: the hole will be the next one's. */
+static uint64_t give_hole(struct sheaf_tree *tree, const struct tree_step *step, uint32_t live)
+{
+	const struct tree_leaf *leaf = tree_leaf(step->node);
+	const uint64_t list = tree_order_live(leaf->order, live);
+	const uint64_t end = tree_last(leaf, tree_order_at(list, leaf->head.count - 1u));
+
 	if (tree->gaps)
-		tree_gaps_refresh(tree, end + 1);
+		tree_gaps_widen(tree, step->hi + 1, end + 1, step->hi + 1);
+	return end;
 }
 
 /* May the leaf be left with this many? */
@@ -170,8 +181,8 @@ bool tree_leaf_put(struct sheaf_tree *tree, struct tree_leaf *leaf, uint64_t key
 	return true;
 }
 
-/* The size of the hole where the range of a slot was that is not live any more: from the
- * live one before it in the order to the one behind it. */
+/* The size of the hole where the range of a slot will have been: from the live one before it
+ * in the order to the one behind it. */
 static uint64_t hole_at(const struct tree_step *step, uint32_t slot)
 {
 	const struct tree_leaf *leaf = tree_leaf(step->node);
@@ -203,16 +214,20 @@ enum tree_tried tree_leaf_erase(struct sheaf_tree *tree, const struct tree_path 
 	const struct tree_step *step = &path->step[0];
 	struct tree_leaf *leaf = tree_leaf(step->node);
 	const bool ended = tree_last(leaf, slot) == step->hi && !tree_step_edge(step);
+	const uint32_t live = leaf->head.live & ~(1u << slot);
+	uint64_t end = 0;
 
 	if (!enough(step, leaf->head.count - 1u))
 		return TREE_ELSEWHERE;
 	leaf->head.count--;
-	publish(leaf, leaf->head.live & ~(1u << slot));
-	tree->entries--;
 	if (ended)
-		tree_lower_pivot(tree, path, 0, tree_leaf_end(leaf));
+		end = give_hole(tree, step, live);
 	else if (tree->gaps)
 		tree_gaps_raise(tree, path, 1, hole_at(step, slot));
+	publish(leaf, live);
+	tree->entries--;
+	if (ended)
+		tree_lower_pivot(tree, path, 0, end);
 	return TREE_CHANGED;
 }
 
@@ -223,6 +238,7 @@ enum tree_tried tree_leaf_store(struct sheaf_tree *tree, const struct tree_path 
 	struct tree_leaf *leaf = tree_leaf(step->node);
 	struct pieces pieces = {.n = 0};
 	uint32_t found, live, slot, i, gone = 0;
+	uint64_t end = 0;
 	bool ended = false;
 
 	if (last > step->hi)
@@ -274,12 +290,14 @@ enum tree_tried tree_leaf_store(struct sheaf_tree *tree, const struct tree_path 
 		live |= 1u << slot;
 	}
 	leaf->head.count = (uint16_t)(leaf->head.count - gone + pieces.n);
+	if (ended)
+		end = give_hole(tree, step, live);
+	else if (!entry && tree->gaps)
+		tree_gaps_raise(tree, path, 1, hole_round(step, live, first, last));
 	publish(leaf, live);
 	tree->entries += pieces.n;
 	tree->entries -= gone;
 	if (ended)
-		tree_lower_pivot(tree, path, 0, tree_leaf_end(leaf));
-	else if (!entry && tree->gaps)
-		tree_gaps_raise(tree, path, 1, hole_round(step, first, last));
+		tree_lower_pivot(tree, path, 0, end);
 	return TREE_CHANGED;
 }

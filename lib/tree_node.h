@@ -155,7 +155,8 @@ struct sheaf_tree {
 	/* Changes whenever a node is replaced or a span ends earlier: cursors that write
 	 * compare it. */
 	uint64_t version;
-	/* Odd during a write; two more with each. Partner: sheaf_tree_snapshot_range(). */
+	/* Odd during a write; two more with each. Partners: sheaf_tree_snapshot_range() and
+	 * sheaf_tree_gap_rcu(). */
 	uint64_t moment;
 	uint64_t entries;
 	uint64_t writes;
@@ -390,25 +391,28 @@ void tree_cursor_set(struct sheaf_tree_cursor *cursor, uint64_t first, uint64_t 
 /* A write begins, and ends. */
 static inline void tree_moment_begin(struct sheaf_tree *tree)
 {
-	/* Partner: sheaf_tree_snapshot_range(). Before each release that publishes. */
+	/* Partners: sheaf_tree_snapshot_range() and sheaf_tree_gap_rcu(). Before each release
+	 * of the write. */
 	store_relaxed(&tree->moment, tree->moment + 1);
 }
 
 static inline void tree_moment_end(struct sheaf_tree *tree)
 {
-	/* Partner: sheaf_tree_snapshot_range(). After all that was published. */
+	/* Partners: as above. After all that was published. */
 	store_release(&tree->moment, tree->moment + 1);
 }
 
 /* The largest hole in a leaf whose span is lo to hi; in an inner node no hole is larger. */
 uint64_t tree_node_gap(const struct tree_node *node, uint64_t lo, uint64_t hi);
 
-/* There is a hole of this size below @p level of a path: tell those from there up. */
+/* There will be a hole of this size below @p level of a path: tell those from there up, before
+ * it is published. */
 void tree_gaps_raise(struct sheaf_tree *tree, const struct tree_path *path, uint32_t level,
 		     uint64_t gap);
 
-/* The span of the leaf that holds a key begins earlier now: raise its gap. */
-void tree_gaps_refresh(struct sheaf_tree *tree, uint64_t key);
+/* The span of the leaf that holds a key will reach from @p lo to @p hi at least: raise its
+ * gap, before that is published. */
+void tree_gaps_widen(struct sheaf_tree *tree, uint64_t key, uint64_t lo, uint64_t hi);
 
 /*
  * Objects that @writes writes need at most; guarantee 9 in tree.c.

@@ -168,14 +168,15 @@ static void publish_child(struct tree_write *w, uint32_t level, const struct tre
 	struct sheaf_tree *tree = w->tree;
 	const struct tree_step *above = &w->left.step[level + 1];
 
-	if (tree->gaps) {
-		store_relaxed(&tree_inner(above->node)->gaps->gap[above->slot], item->gap);
-		tree_gaps_raise(tree, &w->left, level + 2, item->gap);
-	}
+	if (tree->gaps)
+		tree_gaps_raise(tree, &w->left, level + 1, item->gap);
 	/* Partner: tree_child(). Publishes all that is new below. */
 	store_release(&tree_inner(above->node)->child[above->slot], item->what);
 	if (item->last != w->right.step[level].hi)
 		tree_lower_pivot(tree, &w->left, level, item->last);
+	/* Partner: search_child(). It was no smaller before. */
+	if (tree->gaps)
+		store_release(&tree_inner(above->node)->gaps->gap[above->slot], item->gap);
 }
 
 /*
@@ -217,31 +218,37 @@ static bool climb(struct tree_write *w)
 	}
 }
 
+/* What the last leaf of the region gives up will be of the next one; if the region is all of
+ * the edge and nothing is left of it, of the one before. Before anything is published. */
+static void give_holes(const struct tree_write *w)
+{
+	const struct tree_step *left = &w->left.step[0], *right = &w->right.step[0];
+	const uint64_t next = w->pool.n ? w->pool.item[w->pool.n - 1].last + 1 : left->lo;
+
+	if (!left->node)
+		return;
+	if (!tree_step_edge(right)) {
+		if (next <= right->hi)
+			tree_gaps_widen(w->tree, right->hi + 1, next, right->hi + 1);
+	} else if (!w->pool.n && left->lo) {
+		tree_gaps_widen(w->tree, left->lo - 1, left->lo - 1, UINT64_MAX);
+	}
+}
+
 /* Replace the ranges in first .. last by one, or by a hole, where w->left begins. */
 static int replace(struct tree_write *w, struct sheaf_tree *tree, struct sheaf *sheaf,
 		   uint64_t first, uint64_t last, void *entry)
 {
-	/* Where the span of the next leaf begins, if that has changed. */
-	uint64_t next;
-	bool refresh = true;
-
 	begin(w, tree, sheaf, last);
-	next = w->left.step[0].lo;
 	w->appended = appends(w, first, entry);
 	tree_gather_ranges(w, first, last, entry);
-	if (w->pool.n) {
-		const uint64_t end = w->pool.item[w->pool.n - 1].last;
-
-		refresh = end < w->right.step[0].hi && !tree_step_edge(&w->right.step[0]);
-		next = end + 1;
-	}
+	if (tree->gaps)
+		give_holes(w);
 	doom_between(w);
 	if (!climb(w)) {
 		undo(w);
 		return -ENOMEM;
 	}
-	if (refresh && tree->gaps && tree->root)
-		tree_gaps_refresh(tree, next);
 	settle(w);
 	return 0;
 }

@@ -388,10 +388,12 @@ int sheaf_tree_gap_locked(struct sheaf_tree *tree, const struct sheaf_tree_gap *
 
 /**
  * As sheaf_tree_gap_locked(), inside a read section. The place was free at one moment since the
- * section began. Holes that writes made, cut or joined meanwhile may be overlooked.
+ * section began. That nothing fits is said of one such moment, too.
  *
- * Context, Ordering: as sheaf_tree_load_rcu(). Progress: wait-free.
- * Return: as sheaf_tree_gap_locked().
+ * Context, Ordering: as sheaf_tree_load_rcu(). Progress: wait-free, 4 searches at most.
+ * Return: 0; -ENOSPC if there was a moment since the call began when nothing fitted; -EAGAIN
+ *	if the tree was written to during each search, and none found a place: holes that were
+ *	made, cut or joined by these writes may have been overlooked; -EINVAL.
  */
 int sheaf_tree_gap_rcu(const struct sheaf_tree *tree, const struct sheaf_tree_gap *gap,
 		       uint64_t *at);

@@ -13,8 +13,9 @@
  *    that is no older than the load's, though it may be cut at the side it came from; what
  *    all those states share it meets.
  *  - A snapshot is one of those states; it may give up if there was a write.
- *  - A free place that was found was free in one of those states; and one is found if there
- *    is a hole, of that size, between the same two ranges in all of them.
+ *  - A free place that was found was free in one of those states; if nothing fits, that is
+ *    so in one of them. A search may give up if there was a write, and no hole of that size was
+ *    between the same two ranges in all states.
  *
  * Loads and stores are in order here: that the orders make them so is for tree-race to prove,
  * with ThreadSanitizer.
@@ -306,17 +307,40 @@ static bool hole_stays(unsigned from, uint64_t max, uint64_t size)
 	return false;
 }
 
-static void seek_gap(void)
+/* Does it fit anywhere in that state? */
+static bool has_place(const struct oracle *state, const struct sheaf_tree_gap *gap)
 {
-	const struct sheaf_tree_gap gap = {
-		.min = 1, .max = first_of(N) + 50, .size = 11 - t.length, .highest = t.place % 2};
+	uint64_t first = gap->min;
+	size_t i;
+
+	for (i = 0; i < state->n && state->range[i].first <= gap->max; i++) {
+		if (state->range[i].first >= first + gap->size)
+			return true;
+		if (state->range[i].last >= first)
+			first = state->range[i].last + 1;
+	}
+	return gap->max + 1 >= first + gap->size;
+}
+
+static void seek_gap(const struct sheaf_tree_gap gap)
+{
 	const unsigned from = t.done;
 	uint64_t at = 0;
 	unsigned w;
+	int err = sheaf_tree_gap_rcu(t.rig.tree, &gap, &at);
 
-	if (sheaf_tree_gap_rcu(t.rig.tree, &gap, &at)) {
-		if (hole_stays(from, gap.max, gap.size))
+	if (err == -EAGAIN) {
+		if (from == t.begun)
+			t.error = "a search gives up without a write";
+		else if (gap.min == 1 && hole_stays(from, gap.max, gap.size))
 			t.error = "a hole that stays is missed";
+		return;
+	}
+	if (err) {
+		for (w = from; w <= t.begun && has_place(&t.state[w], &gap); w++)
+			;
+		if (err != -ENOSPC || w > t.begun)
+			t.error = "there was a place at every moment";
 		return;
 	}
 	for (w = from; w <= t.begun; w++) {
@@ -326,6 +350,21 @@ static void seek_gap(void)
 			return;
 	}
 	t.error = "a place was never free";
+}
+
+/* In all that there is, where only holes that are joined fit; and in the hole before the place,
+ * the range there with it, which leaves the place free while that goes and comes. */
+static void seek_gaps(void)
+{
+	const uint64_t first = first_of(t.place);
+	const bool highest = t.place % 2;
+
+	seek_gap((struct sheaf_tree_gap){
+		.min = 1, .max = first_of(N) - 1, .size = 11 - t.length, .highest = highest});
+	seek_gap((struct sheaf_tree_gap){.min = first - 10 + t.length,
+					 .max = first + t.length - 1,
+					 .size = 10 - t.length,
+					 .highest = true});
 }
 
 static void run(unsigned me)
@@ -346,7 +385,7 @@ static void run(unsigned me)
 		snapshot();
 		break;
 	default:
-		seek_gap();
+		seek_gaps();
 	}
 }
 
