@@ -38,11 +38,11 @@ struct change {
 	void *entry;
 };
 
-enum kind { PUT, REPLACE, CUT, ERASE, SPAN, WIPE, LOWER, REVIVE, KINDS };
+enum kind { PUT, REPLACE, CUT, ERASE, SPAN, WIPE, LOWER, REVIVE, MOVE, KINDS };
 enum role { LOADS, UP, DOWN, WINDOW, GAP, ROLES };
 
 static const char *const names[KINDS] = {
-	"put", "replace", "cut", "erase", "span", "wipe", "lower", "revive",
+	"put", "replace", "cut", "erase", "span", "wipe", "lower", "revive", "move",
 };
 
 static struct {
@@ -106,6 +106,14 @@ static void set_changes(void)
 		t.change[1] = (struct change){first + 10, last + 10, NULL};
 		t.changes = 2;
 		break;
+	case MOVE:
+		/* A wide hole elsewhere, then none where the only one was. */
+		t.change[0].first = first_of((t.place + N / 2) % N);
+		t.change[0].last = t.change[0].first + t.length - 1;
+		t.change[0].entry = NULL;
+		t.change[1] = (struct change){first, last, fresh};
+		t.changes = 2;
+		break;
 	default:
 		/* Gone, and there again: in the next leaf if a pivot was lowered. */
 		t.change[0] = (struct change){first, last, NULL};
@@ -127,6 +135,8 @@ static void begin(void)
 		/* In no order, so that leaves have room. */
 		const uint64_t k = i * 5 % N, last = first_of(k) + t.length - 1;
 
+		if (t.kind == MOVE && k == t.place)
+			continue;
 		expect(sheaf_tree_store(t.rig.tree, first_of(k), last, entry_of(k)) == 0);
 		for (w = 0; w <= t.changes; w++)
 			oracle_store(&t.state[w], first_of(k), last, entry_of(k));
