@@ -4,8 +4,9 @@
 the messages it says; and the same programs without the bug pass without a report.
 
 The table there is the list: a row per program, a column per checker, a cell with the expected
-message as a regular expression in backticks, or a dash where nothing is promised. Corrected programs
-run where something is promised of the one with the bug, and with SHEAF_FULL set everywhere.
+message as a regular expression in backticks, or a dash where nothing is promised. Words for
+SHEAF_DEBUG may stand in the head of a column, in backticks. Corrected programs run where something is
+promised of the one with the bug; with such words, or SHEAF_FULL set, everywhere.
 
 usage: planted.py CHECKER SOURCE_ROOT PROGRAM_FOLDER
        planted.py --self-test SOURCE_ROOT
@@ -13,6 +14,7 @@ usage: planted.py CHECKER SOURCE_ROOT PROGRAM_FOLDER
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -24,6 +26,8 @@ def commands(root):
     supp = f"--suppressions={root / 'tools/valgrind.supp'}"
     return {
         "plain": [],
+        "debugmode": [],
+        "sampled": [],
         "memcheck": [*VALGRIND, "--leak-check=full", "--errors-for-leak-kinds=definite",
                      "--show-leak-kinds=definite"],
         "atruntime": [*VALGRIND],
@@ -39,12 +43,15 @@ def cells(line):
 
 
 def table(root):
-    """{program: {checker: regex or None}} of the first table whose first column is `program`."""
-    rows, head = {}, None
+    """Of the first table whose first column is `program`: {program: {checker: regex or None}} of its
+    rows, and {checker: words for SHEAF_DEBUG} of its heads."""
+    rows, words, head = {}, {}, None
     for line in (root / "doc/checking.md").read_text().splitlines():
         if head is None:
             if line.startswith("| program |"):
-                head = [re.sub(r"\W", "", cell).lower() for cell in cells(line)]
+                heads = [cell.partition("`") for cell in cells(line)]
+                head = [re.sub(r"\W", "", name).lower() for name, _, _ in heads]
+                words = {name: text.rstrip("`") for name, (_, tick, text) in zip(head, heads) if tick}
             continue
         if not line.startswith("|"):
             break
@@ -60,16 +67,21 @@ def table(root):
                 sys.exit(f"{row[0]}, {name}: neither a message nor a dash: {cell}")
             found[name] = match and match[1]
         rows[row[0].strip("`")] = found
-    return rows
+    return rows, words
 
 
-def run(command, program, *args):
+def run(command, words, program, *args):
+    """(exit code, output); a signal that ended it is named at the end, as by a shell."""
     env = dict(os.environ)
+    env.pop("SHEAF_DEBUG", None)
+    if words:
+        env["SHEAF_DEBUG"] = words
     env.setdefault("TSAN_OPTIONS", "exitcode=66")
     env.setdefault("ASAN_OPTIONS", "exitcode=66:detect_leaks=1")
     done = subprocess.run([*command, str(program), *args], capture_output=True, text=True,
                           errors="replace", timeout=TIMEOUT, env=env)
-    return done.returncode, done.stdout + done.stderr
+    ended = signal.Signals(-done.returncode).name if done.returncode < 0 else ""
+    return done.returncode, done.stdout + done.stderr + ended
 
 
 def judge(name, expected, buggy, corrected):
@@ -81,24 +93,25 @@ def judge(name, expected, buggy, corrected):
         wrong.append(f"{name}: a report, and exit code 0")
     if corrected and corrected[0]:
         wrong.append(f"{name} fixed: exit code {corrected[0]}\n{corrected[1]}")
-    if corrected and re.search(r"==\d+==|WARNING: ThreadSanitizer", corrected[1]):
+    if corrected and re.search(r"==\d+==|WARNING: ThreadSanitizer|libsheaf: ", corrected[1]):
         wrong.append(f"{name} fixed: a report\n{corrected[1]}")
     return wrong
 
 
 def main(checker, root, folder):
     root, folder = pathlib.Path(root), pathlib.Path(folder)
-    rows = table(root)
+    rows, words = table(root)
+    words = words.get(checker)
     sources = {path.stem for path in (root / "tests/planted").glob("*.c")}
     wrong = [f"{name}: a row or a program is missing" for name in sorted(sources ^ set(rows))]
     command, bugs, silent = commands(root)[checker], 0, 0
     for name in sorted(sources & set(rows)):
         expected = rows[name][checker]
-        if not expected and not os.environ.get("SHEAF_FULL"):
+        if not expected and not words and not os.environ.get("SHEAF_FULL"):
             continue
         program = folder / f"planted-{name}"
-        buggy = run(command, program) if expected else None
-        corrected = run(command, program, "fixed")
+        buggy = run(command, words, program) if expected else None
+        corrected = run(command, words, program, "fixed")
         bugs += buggy is not None
         silent += 1
         wrong += judge(name, expected, buggy, corrected)
@@ -108,7 +121,7 @@ def main(checker, root, folder):
 
 
 def self_test(root):
-    rows = table(pathlib.Path(root))
+    rows, words = table(pathlib.Path(root))
     checkers = set(commands(pathlib.Path(root)))
     cases = [
         (("x", "bad", (1, "a bad thing"), (0, "")), 0),
@@ -116,6 +129,7 @@ def self_test(root):
         (("x", "bad", (0, "a bad thing"), (0, "")), 1),
         (("x", "bad", (1, "bad"), (3, "")), 1),
         (("x", "bad", (1, "bad"), (0, "==12== Invalid read")), 1),
+        (("x", "bad", (1, "bad"), (0, "libsheaf: cache items: double free")), 1),
         (("x", None, None, (0, "")), 0),
         (("x", None, None, (66, "")), 1),
     ]
@@ -123,6 +137,10 @@ def self_test(root):
     # Every bug is found by something, and every checker finds something.
     wrong += [name for name, row in rows.items() if not any(row.values())]
     wrong += [checker for checker in checkers if not any(row[checker] for row in rows.values())]
+    # Words are for debug mode, and nobody else.
+    wrong += sorted(set(words) ^ {"debugmode", "sampled"})
+    end = run(["sh", "-c", "echo $SHEAF_DEBUG; kill -SEGV $$"], "words", "sh")
+    wrong += [] if end == (-11, "words\nSIGSEGV") else [end]
     print(f"{len(cases)} cases, {len(rows)} rows, wrong: {wrong}")
     return 1 if wrong or len(rows) < 13 else 0
 
