@@ -259,7 +259,7 @@ void sheaf_cache_free_rcu_nowait(struct sheaf_cache *cache, void *object)
 		return;
 	if (!cache->gp)
 		fatal("cache %s: retire without a grace-period source", cache->name);
-	annotate_touch(object);
+	watch_touch(cache, object);
 	if (unlikely(cache->watch)) {
 		object = watch_retired(cache, object, __builtin_return_address(0), true);
 		if (!object)

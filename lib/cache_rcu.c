@@ -171,7 +171,7 @@ void sheaf_cache_free_rcu(struct sheaf_cache *cache, void *object)
 {
 	if (unlikely(!object))
 		return;
-	annotate_touch(object);
+	watch_touch(cache, object);
 	if (likely(cache->gate.cpus.n)) {
 		if (likely(cpu_push_rcu(&cache->gate.cpus, object) == SLOT_DID))
 			return;

@@ -80,4 +80,11 @@ static inline bool watch_writes(const struct sheaf_cache *cache)
 	return cache->watch && cache->watch->debug;
 }
 
+/* What is retired and free already is told of here by a checker that is built in; with debug mode, by that. */
+static inline void watch_touch(const struct sheaf_cache *cache, const void *object)
+{
+	if (ANNOTATE_RED_ZONE && !watch_writes(cache))
+		annotate_touch(object);
+}
+
 #endif
