@@ -6,7 +6,8 @@
  *
  * A tree of nodes of 16 places, that only grows. An address is mixed by object_bits(), which is one to one; its
  * lowest 4 bits choose the place in the first node, the next 4 that in the second, and so on. A place is
- * empty, or has an entry, or a node (lowest bit set). Two addresses differ in one of 16 steps.
+ * empty, or has an entry (lowest bit set), or a node. Two addresses differ in one of 16 steps. Entries are
+ * in a list besides, so that leak checkers find a pointer to the start of all that the book has.
  *
  *	place: empty -> entry                  CAS
  *	       entry -> node with the entry    CAS, if another address has the same bits so far
@@ -32,14 +33,24 @@ struct book_node {
 static struct book_node book;
 static struct debug_object *entries;
 
-static bool is_node(const void *what)
+static bool is_entry(const void *what)
 {
 	return (uintptr_t)what & 1;
 }
 
-static struct book_node *to_node(void *what)
+static bool is_node(const void *what)
 {
-	return (struct book_node *)((char *)what - 1);
+	return what && !is_entry(what);
+}
+
+static struct debug_object *to_entry(void *what)
+{
+	return is_entry(what) ? (struct debug_object *)((char *)what - 1) : NULL;
+}
+
+static void *from_entry(struct debug_object *entry)
+{
+	return (char *)entry + 1;
 }
 
 /* The place where the entry of these bits is or would be; *shift says how deep. */
@@ -49,7 +60,7 @@ static void **place_of(uint64_t bits, unsigned *shift)
 
 	/* acquire: B2 */
 	for (*shift = BITS; is_node(what = load_acquire(place)); *shift += BITS)
-		place = &to_node(what)->place[(bits >> *shift) % PLACES];
+		place = &((struct book_node *)what)->place[(bits >> *shift) % PLACES];
 	return place;
 }
 
@@ -57,13 +68,14 @@ struct debug_object *object_find(const void *object)
 {
 	struct debug_object *entry;
 	unsigned shift;
-	void **place;
+	void **place, *what;
 
 	do {
 		place = place_of(object_bits(object), &shift);
 		/* acquire: B2. It may have become a node meanwhile. */
-		entry = load_acquire(place);
-	} while (is_node(entry));
+		what = load_acquire(place);
+	} while (is_node(what));
+	entry = to_entry(what);
 	return entry && entry->object == object ? entry : NULL;
 }
 
@@ -71,12 +83,12 @@ struct debug_object *object_find(const void *object)
 static bool split(void **place, struct debug_object *entry, unsigned shift)
 {
 	struct book_node *node = memory_zalloc(sizeof(void *), sizeof(*node));
-	void *expected = entry;
+	void *expected = from_entry(entry);
 
 	if (!node)
 		return false;
-	node->place[(object_bits(entry->object) >> shift) % PLACES] = entry;
-	if (!cas_release(place, &expected, (void *)((char *)node + 1)))
+	node->place[(object_bits(entry->object) >> shift) % PLACES] = expected;
+	if (!cas_release(place, &expected, (void *)node))
 		memory_free(node);
 	return true;
 }
@@ -87,15 +99,16 @@ static struct debug_object *publish(struct debug_object *entry)
 	for (;;) {
 		unsigned shift;
 		void **place = place_of(object_bits(entry->object), &shift), *none = NULL;
-		struct debug_object *there = load_acquire(place);
+		void *what = load_acquire(place);
+		struct debug_object *there = to_entry(what);
 
-		if (is_node(there))
+		if (is_node(what))
 			continue;
 		if (there && there->object == entry->object)
 			return there;
 		if (there && !split(place, there, shift))
 			return NULL;
-		if (!there && cas_release(place, &none, (void *)entry))
+		if (!there && cas_release(place, &none, from_entry(entry)))
 			return entry;
 	}
 }
