@@ -50,7 +50,7 @@ static int backtrace(void **frames, int n)
 }
 #endif
 
-#define ZONE 16
+#define ZONE ((size_t)16)
 #define BLOCK_MAX (UINT32_C(1) << 30)
 #define QUARANTINE_MAX (UINT32_C(1) << 20)
 #define GUARDS 256
@@ -415,7 +415,7 @@ static void set_zones(struct debug *d, const struct sheaf_cache_attr *a)
 
 	if (!(d->flags & SHEAF_DEBUG_REDZONE) || a->backend.ops)
 		return;
-	bytes = (front + d->size + 2 * ZONE - 1) & ~(size_t)(ZONE - 1);
+	bytes = (front + d->size + 2 * ZONE - 1) & ~(ZONE - 1);
 	if (bytes > BLOCK_MAX)
 		return;
 	d->front = (uint32_t)front;

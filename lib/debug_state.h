@@ -160,8 +160,8 @@ void debug_leaks(struct debug *d, uint64_t loans);
 /* What SHEAF_DEBUG says for a cache of this name. */
 struct sheaf_debug_attr debug_words(const char *name);
 
-/* Debug mode of a new cache as the attributes say; its block size. NULL in *d if there is none. 0 or -errno. */
-int debug_create(struct debug **d, struct sheaf_cache *cache, const struct sheaf_cache_attr *a,
+/* Debug mode of a new cache as the attributes say; its block size. NULL in *made if there is none. 0 or -errno. */
+int debug_create(struct debug **made, struct sheaf_cache *cache, const struct sheaf_cache_attr *a,
 		 const struct sheaf_debug_attr *attr);
 void debug_destroy(struct debug *d);
 
