@@ -209,11 +209,12 @@ static bool search(struct want *want, const struct tree_step *step)
 	const struct tree_inner *inner = tree_inner(step->node);
 	const struct sheaf_tree_gap *gap = &want->gap;
 	struct tree_step below = {.lo = step->lo, .hi = step->hi};
-	const uint32_t end = step->node->count - 1u;
-	uint32_t i;
+	uint32_t end, i;
 
 	if (!step->node->level)
 		return fits_leaf(want, step);
+	/* Only a leaf's changes. */
+	end = step->node->count - 1u;
 	if (!gap->highest) {
 		for (i = 0; i <= end; i++, below.lo = below.hi + 1) {
 			below.hi = i < end ? load_acquire(&inner->pivot[i]) : step->hi;

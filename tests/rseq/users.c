@@ -213,6 +213,9 @@ unsigned users_end(struct users *users, struct sheaf_cache_stats *stats)
 			sheaf_cache_free(users->cache, take(users, u));
 		wrong += u->errors;
 	}
+	/* What handlers retired aside, on any node, is in no count before somebody takes it in. */
+	if (users->retires)
+		wrong += sheaf_cache_barrier(users->cache) != 0;
 	wrong += !sheaf_cache_check(users->cache);
 	sheaf_cache_stats(users->cache, stats);
 	wrong += stats->held_slots + stats->held_barns + stats->in_flight + stats->spilled !=
