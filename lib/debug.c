@@ -341,6 +341,7 @@ static struct debug_object *enter(struct debug *d, void *block)
 		d->cache->backend.ops->free_bulk(d->cache->backend.ctx, 1, &block);
 		return NULL;
 	}
+	/* acquire: partner debug_gone() */
 	if (load_relaxed(&o->owner) == d && load_acquire(&o->state) != OBJECT_GONE) {
 		static const struct sheaf_debug_trace nowhere;
 		struct finding finding = {.kind = SHEAF_DEBUG_BACKEND,
@@ -383,6 +384,7 @@ size_t debug_came(struct debug *d, size_t n, void **blocks)
 		o = object_find(blocks[i]);
 		poison_fill(d, o);
 		object_close(d, o);
+		/* Partner: the CAS of a free (D2), which must not meet an object that is half made. */
 		store_release(&o->state, OBJECT_FREE);
 		blocks[i] = block_of(d, o);
 	}

@@ -99,12 +99,14 @@ struct debug_object *guard_take(struct debug *d)
 			&d->guards[fetch_add_relaxed(&d->guard_next, 1) % d->guards_n];
 		uint32_t was = load_relaxed(&guard->state);
 
+		/* acquire: partners below and guard_give(): who had the place before is done with it. */
 		if (was == GUARD_USED || !cas_acquire(&guard->state, &was, GUARD_USED))
 			continue;
 		if (was == GUARD_NONE
 			    ? guard_make(d, guard)
 			    : mprotect(guard->pages, d->guard_bytes, PROT_READ | PROT_WRITE) == 0)
 			return guard->object;
+		/* Partner: the CAS above. */
 		store_release(&guard->state, was);
 		return NULL;
 	}
@@ -117,6 +119,7 @@ void guard_give(struct debug *d, struct debug_object *o)
 
 	/* A kernel that refuses has no room for one more mapping: then it stays out of use. */
 	if (mprotect(o->place->pages, d->guard_bytes, PROT_NONE) == 0)
+		/* Partner: the CAS in guard_take(). */
 		store_release(&o->place->state, GUARD_FREE);
 	errno = saved;
 }

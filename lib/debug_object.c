@@ -88,6 +88,7 @@ static bool split(void **place, struct debug_object *entry, unsigned shift)
 	if (!node)
 		return false;
 	node->place[(object_bits(entry->object) >> shift) % PLACES] = expected;
+	/* release: B2 */
 	if (!cas_release(place, &expected, (void *)node))
 		memory_free(node);
 	return true;
@@ -99,7 +100,7 @@ static struct debug_object *publish(struct debug_object *entry)
 	for (;;) {
 		unsigned shift;
 		void **place = place_of(object_bits(entry->object), &shift), *none = NULL;
-		void *what = load_acquire(place);
+		void *what = load_acquire(place); /* B2 */
 		struct debug_object *there = to_entry(what);
 
 		if (is_node(what))
@@ -108,6 +109,7 @@ static struct debug_object *publish(struct debug_object *entry)
 			return there;
 		if (there && !split(place, there, shift))
 			return NULL;
+		/* release: B2 */
 		if (!there && cas_release(place, &none, from_entry(entry)))
 			return entry;
 	}
@@ -137,6 +139,7 @@ struct debug_object *object_make(void *object)
 
 struct debug_object *object_first(void)
 {
+	/* Partner: the CAS in object_make(). */
 	return load_acquire(&entries);
 }
 

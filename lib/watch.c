@@ -185,6 +185,7 @@ bool watch_sheaf_busy(struct sheaf_cache *cache, struct sheaf *sheaf, const void
 {
 	struct sheaf *none = NULL;
 
+	/* acquire: partner watch_sheaf_leave() */
 	if (!cache->watch->debug || cas_acquire(&sheaf->link, &none, sheaf))
 		return false;
 	report_sheaf(cache->watch->debug, SHEAF_DEBUG_SHARED_SHEAF, caller, nowait);
@@ -193,6 +194,7 @@ bool watch_sheaf_busy(struct sheaf_cache *cache, struct sheaf *sheaf, const void
 
 void watch_sheaf_leave(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
+	/* Partner: watch_sheaf_busy(), of whoever has the sheaf next. */
 	if (cache->watch->debug)
 		store_release(&sheaf->link, NULL);
 }
