@@ -8,8 +8,10 @@
 #   need PACKAGE...                             installs what is missing, or prints the one
 #                                               line that does, and ends
 #   configure NAME "MESON OPTIONS"              sets up build/NAME, once
-#   build NAME "MESON OPTIONS" "TEST OPTIONS"   sets up, builds and tests build/NAME; adds it
-#                                               to $builds, and makes $status 1 on failure
+#   build NAME "MESON OPTIONS" "TEST OPTIONS" [needed]
+#                                               sets up, builds (all, or what the tests need) and
+#                                               tests build/NAME; adds it to $builds, and makes
+#                                               $status 1 on failure
 
 set -eu
 cd "$(dirname "$0")/.."
@@ -72,11 +74,11 @@ build() {
 	echo "== $name"
 	builds="$builds $dir"
 	rm -f "$dir"/meson-logs/testlog*.json
-	if ! configure "$name" "$2" || ! ninja -C "$dir" --quiet; then
+	if ! configure "$name" "$2" || ! { [ "${4-}" = needed ] || ninja -C "$dir" --quiet; }; then
 		status=1
 		return 0
 	fi
 	# shellcheck disable=SC2086
-	meson test -C "$dir" --no-rebuild --print-errorlogs $3 || status=1
+	meson test -C "$dir" --print-errorlogs $3 || status=1
 	echo "== $name took $((SECONDS - start)) s"
 }
