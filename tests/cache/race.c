@@ -15,6 +15,7 @@
 #include "base/atomic.h"
 #include "cache_state.h"
 #include "common.h"
+#include "lazy.h"
 
 #include <sched.h>
 #include <string.h>
@@ -250,41 +251,8 @@ START_TEST(no_object_in_two_hands)
 }
 END_TEST
 
-/*
- * What was retired before a barrier. The source does nothing by itself: only who waits
- * moves it on, so nothing is ripe by chance.
- */
-static struct {
-	struct sheaf_gp gp;
-	uint64_t now;
-} lazy;
-
-static uint64_t lazy_ticket(struct sheaf_gp *gp)
-{
-	(void)gp;
-	return fetch_add_acq_rel(&lazy.now, 0);
-}
-
-static int lazy_wait(struct sheaf_gp *gp, uint64_t ticket)
-{
-	/* One waiter at a time: the test has only one. */
-	while (!sheaf_gp_elapsed(gp, ticket))
-		store_release(&gp->completed, fetch_add_acq_rel(&lazy.now, 1));
-	return 0;
-}
-
-static bool lazy_read_ongoing(struct sheaf_gp *gp)
-{
-	(void)gp;
-	return false;
-}
-
-static const struct sheaf_gp_ops lazy_ops = {
-	.name = "lazy",
-	.ticket = lazy_ticket,
-	.wait = lazy_wait,
-	.read_ongoing = lazy_read_ongoing,
-};
+/* What was retired before a barrier: nothing is ripe by chance. */
+static struct lazy lazy;
 
 #define STOCK 1000
 
@@ -330,8 +298,7 @@ START_TEST(barrier_misses_nothing)
 		uint32_t seen[2] = {0, 0};
 		unsigned wrong = 0;
 
-		lazy.gp = (struct sheaf_gp){.ops = &lazy_ops};
-		lazy.now = 1;
+		lazy_begin(&lazy);
 		arena_init(&arena, sizeof(struct object));
 		cache = arena_cache(&arena, (struct sheaf_cache_attr){
 						    .capacity = 2 + round % 2,

@@ -17,6 +17,7 @@
 #include "base/atomic.h"
 #include "cache_state.h"
 #include "common.h"
+#include "lazy.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -101,55 +102,7 @@ static bool stop;
 
 static __thread struct worker *self;
 
-/* A source that moves on when somebody waits. */
-static struct {
-	struct sheaf_gp gp;
-	uint64_t now;
-} stepped;
-
-static uint64_t stepped_ticket(struct sheaf_gp *source)
-{
-	(void)source;
-	return fetch_add_acq_rel(&stepped.now, 0);
-}
-
-static int stepped_wait(struct sheaf_gp *source, uint64_t ticket)
-{
-	while (!sheaf_gp_elapsed(source, ticket)) {
-		uint64_t step = fetch_add_acq_rel(&stepped.now, 1);
-		uint64_t completed = load_acquire(&source->completed);
-
-		while (!sheaf_gp_not_after(step, completed) &&
-		       !cas_acq_rel(&source->completed, &completed, step))
-			;
-	}
-	return 0;
-}
-
-static bool stepped_read_ongoing(struct sheaf_gp *source)
-{
-	(void)source;
-	return false;
-}
-
-static void stepped_mark(void)
-{
-}
-
-static const struct sheaf_gp_ops stepped_ops = {
-	.name = "stepped",
-	.ticket = stepped_ticket,
-	.wait = stepped_wait,
-	.read_ongoing = stepped_read_ongoing,
-};
-
-static void stepped_begin(void)
-{
-	stepped.gp = (struct sheaf_gp){
-		.ops = &stepped_ops, .read_lock = stepped_mark, .read_unlock = stepped_mark};
-	stepped.now = 1;
-	gp = &stepped.gp;
-}
+static struct lazy lazy;
 
 /*
  * Hands. Contents are plain: ThreadSanitizer sees if the last owner's writes are not before.
@@ -557,7 +510,8 @@ START_TEST(handlers_come_in_anywhere)
 
 	variant = &variants[_i];
 	memset(not_before, 0, sizeof(not_before));
-	stepped_begin();
+	lazy_begin(&lazy);
+	gp = &lazy.gp;
 	if (variant->urcu) {
 		ck_assert_int_eq(sheaf_gp_urcu_init(&urcu, &rcu_flavor, &spacing), 0);
 		gp = &urcu.gp;
@@ -670,7 +624,8 @@ START_TEST(barrier_misses_nothing)
 	for (unsigned round = test_rounds(20); round; round--) {
 		pthread_t threads[2];
 
-		stepped_begin();
+		lazy_begin(&lazy);
+		gp = &lazy.gp;
 		arena_init(&arena, sizeof(struct object));
 		cache = arena_cache(&arena, (struct sheaf_cache_attr){
 						    .capacity = 2 + round % 2,
@@ -809,7 +764,8 @@ START_TEST(a_handler_after_every_instruction)
 	/* After that of the library: called after it at the end of a thread. */
 	ck_assert_int_eq(pthread_key_create(&last_key, last_key_end), 0);
 	memset(not_before, 0, sizeof(not_before));
-	stepped_begin();
+	lazy_begin(&lazy);
+	gp = &lazy.gp;
 	arena_init(&arena, sizeof(struct object));
 	cache = arena_cache(&arena, (struct sheaf_cache_attr){
 					    .capacity = 2,
@@ -881,7 +837,8 @@ static unsigned retire_held_up(unsigned at)
 {
 	pthread_t thread;
 
-	stepped_begin();
+	lazy_begin(&lazy);
+	gp = &lazy.gp;
 	arena_init(&arena, sizeof(struct object));
 	cache = arena_cache(&arena, (struct sheaf_cache_attr){.capacity = 2, .nodes = 1, .gp = gp});
 	memset(&held, 0, sizeof(held));

@@ -6,6 +6,7 @@
 #include "base/atomic.h"
 #include "base/membarrier.h"
 #include "common.h"
+#include "lazy.h"
 
 #include <stdio.h>
 
@@ -14,45 +15,12 @@ struct sheaf_cache *stage_cache;
 unsigned stage_errors;
 void *stage_stock[SCHEDULE_THREADS][STAGE_STOCK];
 unsigned stage_retired[SCHEDULE_THREADS];
-struct sheaf_gp stage_gp;
-static uint64_t now;
-
-static uint64_t lazy_ticket(struct sheaf_gp *source)
-{
-	(void)source;
-	return fetch_add_acq_rel(&now, 0);
-}
-
-/* Others run meanwhile, as during a period: some wait for them by this. */
-static int lazy_wait(struct sheaf_gp *source, uint64_t ticket)
-{
-	schedule_yield();
-	while (!sheaf_gp_elapsed(source, ticket)) {
-		uint64_t completed = fetch_add_acq_rel(&now, 1);
-
-		if (!sheaf_gp_not_after(completed, source->completed))
-			store_release(&source->completed, completed);
-	}
-	return 0;
-}
-
-static bool lazy_read_ongoing(struct sheaf_gp *source)
-{
-	(void)source;
-	return false;
-}
-
-static const struct sheaf_gp_ops lazy_ops = {
-	.name = "lazy",
-	.ticket = lazy_ticket,
-	.wait = lazy_wait,
-	.read_ongoing = lazy_read_ongoing,
-};
+static struct lazy lazy;
 
 void stage_begin_with(struct sheaf_cache_attr attr, bool knows)
 {
-	stage_gp = (struct sheaf_gp){.ops = &lazy_ops};
-	now = 1;
+	lazy_begin(&lazy);
+	lazy.meanwhile = schedule_yield; /* some wait for others by a barrier */
 	stage_errors = 0;
 	arena_init(&stage_arena, 16);
 	stage_arena.knows_nodes = knows;
@@ -60,7 +28,7 @@ void stage_begin_with(struct sheaf_cache_attr attr, bool knows)
 	attr.barn_full = attr.barn_full ? attr.barn_full : 2;
 	attr.barn_empty = attr.barn_empty ? attr.barn_empty : 2;
 	attr.nodes = attr.nodes ? attr.nodes : 1;
-	attr.gp = &stage_gp;
+	attr.gp = &lazy.gp;
 	stage_cache = arena_cache(&stage_arena, attr);
 	for (unsigned t = 0; t < SCHEDULE_THREADS; t++) {
 		stage_retired[t] = 0;

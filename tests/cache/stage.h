@@ -26,9 +26,6 @@ extern unsigned stage_errors;
 extern void *stage_stock[SCHEDULE_THREADS][STAGE_STOCK];
 extern unsigned stage_retired[SCHEDULE_THREADS];
 
-/* The source of the caches here. */
-extern struct sheaf_gp stage_gp;
-
 /* Before a run: a cache with these attributes, capacity and source apart, and a barn of 2 and 2
  * if they are 0. knows: the backend tells the nodes of objects. */
 void stage_begin_with(struct sheaf_cache_attr attr, bool knows);
