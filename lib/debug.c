@@ -361,6 +361,7 @@ static struct debug_object *enter(struct debug *d, void *block)
 	store_relaxed(&o->got.n, 0);
 	store_relaxed(&o->gave.n, 0);
 	o->place = NULL;
+	store_relaxed(&o->state, OBJECT_COMING);
 	return o;
 }
 

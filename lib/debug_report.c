@@ -111,6 +111,8 @@ static const char *state_text(uint32_t state)
 		return "allocated";
 	case OBJECT_RETIRED:
 		return "retired";
+	case OBJECT_COMING:
+		return "coming from the backend";
 	case OBJECT_LENT:
 		return "unused, a guarded one is out in its stead";
 	default:

@@ -20,7 +20,8 @@
  * Invariants:
  *  D1  Each block that the cache has from its backend has an entry in the book under the address of
  *      its object, with state FREE in sheaves, barns and quarantine; OUT or RETIRED; or LENT while
- *      a guarded object is OUT or RETIRED for it. Then block and guard know each other.
+ *      a guarded object is OUT or RETIRED for it. Then block and guard know each other. While it comes,
+ *      constructor and all, it is COMING, so that a backend which gives it twice in one call is found.
  *  D2  Who changes a state by compare-and-swap from OUT is the only one to give the object
  *      back. Whoever loses reports and does nothing.
  *  D3  Entries stay for good: state GONE while the backend has the memory. So a pointer that is freed may be
@@ -34,7 +35,14 @@
 #include "base/atomic.h"
 #include "cache_state.h"
 
-enum object_state { OBJECT_GONE, OBJECT_FREE, OBJECT_OUT, OBJECT_RETIRED, OBJECT_LENT };
+enum object_state {
+	OBJECT_GONE,
+	OBJECT_FREE,
+	OBJECT_OUT,
+	OBJECT_RETIRED,
+	OBJECT_LENT,
+	OBJECT_COMING
+};
 
 enum { BYTE_FREE = 0xf5, BYTE_FRESH = 0xa5, BYTE_ZONE = 0xb7 };
 

@@ -292,6 +292,66 @@ START_TEST(prefilled_sheaves)
 }
 END_TEST
 
+/*
+ * A backend that gives a block which it has given already: in the same call, or in a later one.
+ */
+static struct {
+	char blocks[4][WATCHED_SIZE] __attribute__((aligned(16)));
+	const char *order;
+	unsigned calls, out;
+} faulty;
+
+static size_t faulty_alloc(void *ctx, int node, unsigned flags, size_t n, void **objects)
+{
+	size_t got = 0;
+
+	(void)ctx;
+	(void)node;
+	(void)flags;
+	for (; got < n && *faulty.order && *faulty.order != ','; faulty.order++)
+		objects[got++] = faulty.blocks[*faulty.order - '0'];
+	if (*faulty.order == ',')
+		faulty.order++;
+	faulty.out += (unsigned)got;
+	return got;
+}
+
+static void faulty_free(void *ctx, size_t n, void *const *objects)
+{
+	(void)ctx;
+	(void)objects;
+	faulty.out -= (unsigned)n;
+}
+
+START_TEST(backend_that_gives_twice)
+{
+	static const struct sheaf_backend_ops ops = {
+		.name = "faulty", .alloc_bulk = faulty_alloc, .free_bulk = faulty_free};
+	static const char *const orders[] = {"010,2,3", "01,20,3"};
+	void *objects[4];
+	size_t n;
+
+	faulty.order = orders[_i];
+	sheaf_gp_manual_init(&watched_manual, 0);
+	watched = watched_make((struct sheaf_debug_attr){.flags = SHEAF_DEBUG_OWNER},
+			       (struct sheaf_cache_attr){.backend = {.ops = &ops}});
+	n = sheaf_cache_alloc_bulk(watched, 0, 3 - (size_t)_i, objects);
+	n += sheaf_cache_alloc_bulk(watched, 0, 4 - n, objects + n);
+	watched_expect(SHEAF_DEBUG_BACKEND, faulty.blocks[0]);
+	ck_assert_ptr_nonnull(strstr(watched_seen.text, "backend gave an object that is out"));
+	/* Nobody has it twice, and it goes back once. */
+	ck_assert_uint_ge(n, 3);
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < i; k++)
+			ck_assert_ptr_ne(objects[i], objects[k]);
+	watched_seen.n = 0;
+	sheaf_cache_free_bulk(watched, n, objects);
+	watched_end();
+	ck_assert_uint_eq(watched_seen.n, 0);
+	ck_assert_uint_eq(faulty.out, 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("debug");
@@ -306,6 +366,7 @@ int main(void)
 	tcase_add_test(tc, failures_of_other_calls);
 	tcase_add_loop_test(tc, leaks_come_by_their_chain, 0, 2);
 	tcase_add_test(tc, prefilled_sheaves);
+	tcase_add_loop_test(tc, backend_that_gives_twice, 0, 2);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
