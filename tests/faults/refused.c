@@ -82,42 +82,21 @@ static void refuse(long number, int error)
 /*
  * Threads and a remote party, who look whether each object is theirs alone.
  */
-static unsigned working;
-
-static void *work(void *arg)
+static void work(void *arg)
 {
 	unsigned me = *(unsigned *)arg, i;
 
 	for (i = 0; i < test_rounds(4000); i++)
 		user_work(&users, me);
-	fetch_sub_release(&working, 1);
-	return NULL;
 }
 
 static void generation(void)
 {
 	unsigned number[THREADS], i;
-	pthread_t threads[THREADS];
 
-	working = THREADS;
-	for (i = 0; i < THREADS; i++) {
-		number[i] = i;
-		expect(pthread_create(&threads[i], NULL, work, &number[i]) == 0);
-	}
-	while (load_acquire(&working)) {
-		users_remote(&users);
-		test_pause();
-	}
 	for (i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
-}
-
-static void begin(unsigned slots)
-{
-	const struct sheaf_cache_attr attr = {
-		.capacity = 3, .barn_full = 2, .barn_empty = 2, .slots = slots};
-
-	expect(users_begin(&users, attr, true, test_seed()));
+		number[i] = i;
+	expect(users_run(&users, THREADS, work, number, sizeof(number[0])));
 }
 
 static void end(void)
@@ -134,7 +113,7 @@ static void membarrier_later(int error, unsigned slots)
 	int status;
 	pid_t child;
 
-	begin(slots);
+	expect(users_begin_small(&users, slots));
 	generation();
 	sched_getaffinity(0, sizeof(before), &before);
 	refuse(SYS_membarrier, error);
@@ -157,7 +136,7 @@ static void membarrier_later(int error, unsigned slots)
 static void membarrier_first(int error, unsigned slots)
 {
 	refuse(SYS_membarrier, error);
-	begin(slots);
+	expect(users_begin_small(&users, slots));
 	expect(sheaf_cache_slots(users.cache, NULL) == SHEAF_SLOTS_THREAD && !membarrier_ready());
 	generation();
 	generation();
@@ -167,7 +146,7 @@ static void membarrier_first(int error, unsigned slots)
 static void rseq_first(int error, unsigned slots)
 {
 	refuse(SYS_rseq, error);
-	begin(slots);
+	expect(users_begin_small(&users, slots));
 	generation();
 	generation();
 	end();
@@ -184,7 +163,7 @@ static void shrink_it(void *arg)
 static void no_fence_at_all(int error, unsigned slots)
 {
 	(void)error;
-	begin(slots);
+	expect(users_begin_small(&users, slots));
 	sheaf_cache_free(users.cache, sheaf_cache_alloc(users.cache, 0));
 	expect(test_dies(shrink_it, NULL,
 			 "membarrier(2) is refused now, and so is sched_setaffinity(2)"));

@@ -78,8 +78,6 @@ struct worker {
 	void (*first)(void);
 };
 
-static unsigned working;
-
 static void be_on(unsigned cpu)
 {
 	cpu_set_t set;
@@ -89,7 +87,7 @@ static void be_on(unsigned cpu)
 	expect(sched_setaffinity(0, sizeof(set), &set) == 0);
 }
 
-static void *worker_run(void *arg)
+static void worker_run(void *arg)
 {
 	struct worker *w = arg;
 	unsigned rounds = test_rounds(20000), i;
@@ -101,36 +99,18 @@ static void *worker_run(void *arg)
 			be_on(w->cpu[(w->me + i / 256) % w->cpus]);
 		user_work(&users, w->me);
 	}
-	fetch_sub_release(&working, 1);
-	return NULL;
 }
 
 static void generation(const struct worker *like)
 {
 	struct worker workers[THREADS];
-	pthread_t threads[THREADS];
 	unsigned i;
 
-	working = THREADS;
 	for (i = 0; i < THREADS; i++) {
 		workers[i] = *like;
 		workers[i].me = i;
-		expect(pthread_create(&threads[i], NULL, worker_run, &workers[i]) == 0);
 	}
-	while (load_acquire(&working)) {
-		users_remote(&users);
-		sched_yield();
-	}
-	for (i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
-}
-
-static void begin(unsigned slots)
-{
-	const struct sheaf_cache_attr attr = {
-		.capacity = 3, .barn_full = 2, .barn_empty = 2, .slots = slots};
-
-	expect(users_begin(&users, attr, true, test_seed()));
+	expect(users_run(&users, THREADS, worker_run, workers, sizeof(workers[0])));
 }
 
 static struct sheaf_cache_stats end(void)
@@ -191,14 +171,14 @@ static void works_on_thread_slots(void)
  */
 static void by_default(void)
 {
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	expect(cpu_slots_for("rseq(2)"));
 	works_on_cpu_slots();
 }
 
 static void by_environment(void)
 {
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	expect(thread_slots_for("SHEAF_SLOTS"));
 	works_on_thread_slots();
 }
@@ -206,20 +186,20 @@ static void by_environment(void)
 /* The attribute is stronger than the environment, and two caches of a process may differ. */
 static void attribute_thread(void)
 {
-	begin(SHEAF_SLOTS_THREAD);
+	expect(users_begin_small(&users, SHEAF_SLOTS_THREAD));
 	expect(thread_slots_for("attribute"));
 	works_on_thread_slots();
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	expect(cpu_slots_for("rseq(2)"));
 	works_on_cpu_slots();
 }
 
 static void attribute_cpu(void)
 {
-	begin(SHEAF_SLOTS_CPU);
+	expect(users_begin_small(&users, SHEAF_SLOTS_CPU));
 	expect(cpu_slots_for("rseq(2)"));
 	works_on_cpu_slots();
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	expect(thread_slots_for("SHEAF_SLOTS"));
 	works_on_thread_slots();
 }
@@ -261,7 +241,7 @@ static void refuse(long number, uint32_t of, int error)
 
 static void own_registration(void)
 {
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	if (cpu_slots_for("C library"))
 		not_here("the C library registers threads whatever it is told");
 	expect(cpu_slots_for("by the library"));
@@ -288,21 +268,20 @@ static void raise_first(void)
 static void *raise_and_work(void *arg)
 {
 	raise_first();
-	return worker_run(arg);
+	worker_run(arg);
+	return NULL;
 }
 
 static void own_registration_in_handler(void)
 {
 	struct worker worker = {.me = 0};
 
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	if (cpu_slots_for("C library"))
 		not_here("the C library registers threads whatever it is told");
 	signal(SIGUSR1, allocate_in_handler);
-	for (unsigned i = 0; i < GENERATIONS; i++) {
-		working = 1;
+	for (unsigned i = 0; i < GENERATIONS; i++)
 		test_threads(1, raise_and_work, &worker, sizeof(worker));
-	}
 	expect(number_of_signals == GENERATIONS);
 	end();
 }
@@ -310,7 +289,7 @@ static void own_registration_in_handler(void)
 static void rseq_refused(void)
 {
 	refuse(SYS_rseq, 0, EPERM);
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	if (cpu_slots_for("C library"))
 		not_here("the C library registers threads whatever it is told");
 	expect(thread_slots_for("rseq(2) refused"));
@@ -321,7 +300,7 @@ static void rseq_refused(void)
 static void rseq_missing(void)
 {
 	refuse(SYS_rseq, 0, ENOSYS);
-	begin(SHEAF_SLOTS_CPU);
+	expect(users_begin_small(&users, SHEAF_SLOTS_CPU));
 	if (cpu_slots_for("C library"))
 		not_here("the C library registers threads whatever it is told");
 	expect(thread_slots_for("rseq(2) refused"));
@@ -331,7 +310,7 @@ static void rseq_missing(void)
 static void membarrier_refused(void)
 {
 	refuse(SYS_membarrier, 0, EPERM);
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	expect(thread_slots_for("membarrier(2)"));
 	/* All use the locks of their slots. */
 	expect(!membarrier_ready());
@@ -341,7 +320,7 @@ static void membarrier_refused(void)
 static void fence_refused(void)
 {
 	refuse(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, EINVAL);
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	expect(thread_slots_for("membarrier(2)"));
 	expect(membarrier_ready());
 	works_on_thread_slots();
@@ -350,7 +329,7 @@ static void fence_refused(void)
 static void fence_registration_refused(void)
 {
 	refuse(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, EINVAL);
-	begin(SHEAF_SLOTS_CPU);
+	expect(users_begin_small(&users, SHEAF_SLOTS_CPU));
 	expect(thread_slots_for("membarrier(2)"));
 	expect(membarrier_ready());
 	works_on_thread_slots();
@@ -363,7 +342,7 @@ static void rseq_refused_later(void)
 	uint64_t bypassed;
 	unsigned i;
 
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	if (cpu_slots_for("C library"))
 		not_here("the C library registers threads whatever it is told");
 	refuse(SYS_rseq, 0, EPERM);
@@ -398,7 +377,7 @@ static void register_elsewhere(void)
 static void in_other_hands(void)
 {
 	register_elsewhere();
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	expect(thread_slots_for("rseq(2) refused"));
 	works_on_thread_slots();
 }
@@ -408,7 +387,7 @@ static void later_in_other_hands(void)
 	struct worker like = {.first = register_elsewhere};
 	struct sheaf_cache_stats stats;
 
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	if (cpu_slots_for("C library"))
 		not_here("the C library registers threads whatever it is told");
 	expect(cpu_slots_for("by the library"));
@@ -431,7 +410,7 @@ static void registration_lost(void)
 	struct worker like = {.first = unregister};
 	struct sheaf_cache_stats stats;
 
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	if (!cpu_slots_for("C library"))
 		not_here("the C library does not register threads");
 	generation(&like);
@@ -462,7 +441,7 @@ static void cpu_without_slot(void)
 
 	if (two_cpus(cpu) < 2)
 		not_here("one CPU only");
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	expect(cpu_slots_for("rseq(2)"));
 	beyond = &users.cache->cpus.slots[cpu[1]];
 	users.cache->cpus.n = users.cache->gate.cpus.n = cpu[1];
@@ -487,7 +466,7 @@ static void affinity_changes(void)
 
 	if (two_cpus(like.cpu) < 2)
 		not_here("one CPU only");
-	begin(SHEAF_SLOTS_DEFAULT);
+	expect(users_begin_small(&users, SHEAF_SLOTS_DEFAULT));
 	expect(cpu_slots_for("rseq(2)"));
 	stats = use_and_end(&like);
 	expect(stats.cpu_slots);

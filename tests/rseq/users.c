@@ -201,6 +201,50 @@ bool users_begin(struct users *users, struct sheaf_cache_attr attr, bool retires
 	return sheaf_cache_create(&users->cache, &attr) == 0;
 }
 
+bool users_begin_small(struct users *users, unsigned slots)
+{
+	const struct sheaf_cache_attr attr = {
+		.capacity = 3, .barn_full = 2, .barn_empty = 2, .slots = slots};
+
+	return users_begin(users, attr, true, test_seed());
+}
+
+struct run {
+	void (*fn)(void *arg);
+	void *arg;
+	unsigned *working;
+};
+
+static void *run_one(void *arg)
+{
+	struct run *run = arg;
+
+	run->fn(run->arg);
+	fetch_sub_release(run->working, 1);
+	return NULL;
+}
+
+bool users_run(struct users *users, unsigned n, void (*fn)(void *arg), void *args, size_t arg_bytes)
+{
+	struct run runs[USERS];
+	pthread_t threads[USERS];
+	unsigned working = n, made;
+
+	for (made = 0; made < n; made++) {
+		runs[made] = (struct run){fn, (char *)args + made * arg_bytes, &working};
+		if (pthread_create(&threads[made], NULL, run_one, &runs[made]))
+			break;
+	}
+	fetch_sub_release(&working, n - made);
+	while (load_acquire(&working)) {
+		users_remote(users);
+		test_pause();
+	}
+	for (unsigned i = 0; i < made; i++)
+		pthread_join(threads[i], NULL);
+	return made == n;
+}
+
 unsigned users_end(struct users *users, struct sheaf_cache_stats *stats)
 {
 	unsigned wrong = users->remote.errors, i;

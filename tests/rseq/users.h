@@ -37,6 +37,13 @@ struct users {
  * be made. */
 bool users_begin(struct users *users, struct sheaf_cache_attr attr, bool retires, uint64_t seed);
 
+/* A small one, whose sheaves and barn are often full and often empty. */
+bool users_begin_small(struct users *users, unsigned slots);
+
+/* n threads of fn(&args[i]); meanwhile the caller touches all slots. Returns when they have ended; false
+ * if they cannot be made. */
+bool users_run(struct users *users, unsigned n, void (*fn)(void *arg), void *args, size_t arg_bytes);
+
 /* Something that a user may do, and that its handlers may do. */
 void user_work(struct users *users, unsigned me);
 void user_interrupt(struct users *users, unsigned me);
