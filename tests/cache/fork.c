@@ -293,7 +293,7 @@ START_TEST(fork_storm)
 {
 	static struct worker workers[THREADS];
 	static const uint32_t capacities[CACHES] = {4, 60, 13};
-	unsigned each = test_full() ? 2000 / THREADS : test_slow() ? 1 : 8;
+	unsigned each = test_more(test_slow() ? 1 : 8);
 	struct worker busy = {.id = THREADS + 1, .random = test_seed() | 1};
 	pthread_t thread;
 

@@ -158,7 +158,7 @@ static unsigned read_and_write(struct sheaf_gp *gp, bool plain, bool remote, uns
 /* Of each of two rounds, with both kinds of slots: ten seconds, or twenty minutes. */
 static unsigned torture_ms(void)
 {
-	return test_full() ? 300000 : test_slow() ? 700 : 2500;
+	return test_more(test_slow() ? 700 : 2500);
 }
 
 START_TEST(no_reader_sees_reuse)

@@ -498,7 +498,7 @@ static uint64_t storm_size(unsigned quick)
 {
 	if (test_slow())
 		quick /= 4;
-	return test_full() ? quick * UINT64_C(40) : quick;
+	return test_more(1) * quick;
 }
 
 START_TEST(handlers_come_in_anywhere)
@@ -685,7 +685,7 @@ static void on_trap(int which, siginfo_t *info, void *context)
 
 static void steps_begin(void)
 {
-	steps_left = test_full() ? UINT_MAX : 2500;
+	steps_left = test_more(2500);
 	store_relaxed(&stepping, true);
 	syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGTRAP);
 }

@@ -187,7 +187,7 @@ START_TEST(no_reader_sees_reuse)
 	ck_assert_int_eq(sheaf_gp_urcu_init(&urcu, &rcu_flavor, &attr), 0);
 	/* With blocks from caches, and with large ones as well. */
 	ck_assert_uint_eq(
-		read_and_write(&urcu.gp, true, _i ? 12000 : 200, test_full() ? 30000 : 700), 0);
+		read_and_write(&urcu.gp, true, _i ? 12000 : 200, test_more(700)), 0);
 	all_back();
 	sheaf_gp_urcu_fini(&urcu);
 }

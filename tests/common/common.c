@@ -58,9 +58,23 @@ uint64_t test_below(uint64_t *state, uint64_t n)
 	return (test_random(state) >> 11) % n;
 }
 
+/* 0 if it is not set. */
+static unsigned times(void)
+{
+	const char *text = getenv("SHEAF_FULL");
+	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
+
+	return !text ? 0 : n == 0 ? 1 : n > 10000 ? 10000 : (unsigned)n;
+}
+
 bool test_full(void)
 {
-	return getenv("SHEAF_FULL") != NULL;
+	return times() != 0;
+}
+
+unsigned test_more(unsigned quick)
+{
+	return test_full() ? quick * times() : quick;
 }
 
 /* gcc says it by a macro, clang by a question. */
@@ -104,7 +118,7 @@ unsigned test_rounds(unsigned quick)
 {
 	if (test_slow())
 		quick = quick / 10 + 1;
-	return test_full() ? quick * 50 : quick;
+	return test_more(quick);
 }
 
 /* Tests that count trips exactly stay on one CPU where slots are per CPU: TEST_PIN is set. */

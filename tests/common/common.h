@@ -20,8 +20,12 @@ uint64_t test_random(uint64_t *state);
 /* A number below @p n. */
 uint64_t test_below(uint64_t *state, uint64_t n);
 
-/* Should tests run for minutes rather than seconds? SHEAF_FULL is set. */
+/* Should tests do more than fits into seconds? SHEAF_FULL is set, to how many times as much: tools/check
+ * --full sets it, and a night of SHEAF_FULL=100 has nothing against it. */
 bool test_full(void);
+
+/* @p quick, as many times as SHEAF_FULL says. */
+unsigned test_more(unsigned quick);
 
 /* Is this a build or a run in which each step costs ten times or more? SHEAF_SLOW is set
  * where it cannot be seen from inside, on an emulated machine. */
@@ -35,7 +39,7 @@ bool test_tsan(void);
  * follow into other programs. */
 bool test_valgrind(void);
 
-/* @p quick scaled down on slow builds and up in full runs. */
+/* test_more(), but a tenth on slow builds. */
 unsigned test_rounds(unsigned quick);
 
 /* Run all cases; for main() to return. */

@@ -57,7 +57,7 @@ void __wrap_rseq_fence(void)
 START_TEST(fences)
 {
 	struct storm storm = hands_storm((enum section)_i, STORM_TAKE_OVERS,
-					 test_full() ? 2000 : 60, test_seed());
+					 test_more(60), test_seed());
 	struct storm_report report;
 
 	stays = false;

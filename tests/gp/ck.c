@@ -78,7 +78,7 @@ static void conform_from(uint64_t first)
 
 	begin();
 	ck.driver.begun = ck.gp.completed = first;
-	result = conform_run(&conform, test_full() ? 10000 : 400);
+	result = conform_run(&conform, test_more(400));
 	sheaf_gp_driver_fini(&ck.driver);
 	ck_assert_uint_eq(conform_errors(&result), 0);
 	ck_assert_uint_eq(result.unaware, 0);

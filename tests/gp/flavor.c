@@ -44,7 +44,7 @@ static void conform_from(uint64_t first)
 
 	ck_assert_int_eq(sheaf_gp_urcu_init(&urcu, &rcu_flavor, NULL), 0);
 	urcu.driver.begun = urcu.gp.completed = first;
-	result = conform_run(&conform, test_full() ? 10000 : 400);
+	result = conform_run(&conform, test_more(400));
 	sheaf_gp_urcu_stats(&urcu, &stats);
 	sheaf_gp_urcu_fini(&urcu);
 	ck_assert_uint_eq(conform_errors(&result), 0);

@@ -71,7 +71,7 @@ START_TEST(keeps_what_a_source_has_to)
 
 	/* Once from zero, once over the wrap. */
 	sheaf_gp_manual_init(&manual, _i ? UINT64_MAX - 20 : 0);
-	result = run_stepped(&manual.gp, false, test_full() ? 10000 : 300);
+	result = run_stepped(&manual.gp, false, test_more(300));
 	ck_assert_uint_eq(conform_errors(&result), 0);
 }
 END_TEST

@@ -296,7 +296,7 @@ static struct conform_result conform_from(uint64_t first, bool broken, unsigned 
 START_TEST(keeps_what_a_source_has_to)
 {
 	struct conform_result result = conform_from(_i ? UINT64_MAX - 39 : 0, false,
-						    test_full() ? 10000 : 400);
+						    test_more(400));
 
 	ck_assert_uint_eq(conform_errors(&result), 0);
 	ck_assert_uint_eq(result.unaware, 0);

@@ -351,7 +351,7 @@ START_TEST(no_reader_sees_reuse)
 	ck_assert_int_eq(sheaf_gp_urcu_init(&urcu, &rcu_flavor, &attr), 0);
 	/* Where processors are scarce little may have come back in one run. */
 	do {
-		errors = read_and_write(&urcu.gp, true, _i, test_full() ? 30000 : 700);
+		errors = read_and_write(&urcu.gp, true, _i, test_more(700));
 		sheaf_recycler_stats(&recycler, &stats);
 	} while (!errors && stats.taken <= 100 && ++runs < 10);
 	sheaf_gp_urcu_fini(&urcu);

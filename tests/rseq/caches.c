@@ -135,7 +135,7 @@ START_TEST(nothing_lost)
 	const struct storm storm = {
 		.threads = STORM_THREADS,
 		.disturbances = of,
-		.ms = test_full() ? 15000 : 150,
+		.ms = test_more(150),
 		.seed = test_seed(),
 		.begin = begin,
 		.work = work,

@@ -376,8 +376,7 @@ START_TEST(nothing_lost)
 {
 	enum section section = (enum section)(_i / DISTURBANCES);
 	unsigned of = disturbances[_i % DISTURBANCES];
-	struct storm storm =
-		hands_storm(section, of, test_full() ? 60000 / DISTURBANCES : 60, test_seed());
+	struct storm storm = hands_storm(section, of, test_more(60), test_seed());
 	struct storm_report report = storm_run(&storm);
 
 	tell(section, of, &report);

@@ -408,7 +408,7 @@ START_TEST(reader_sees_what_it_may)
 		.run = run,
 		.end = end,
 		.preemptions = 1 + test_full(),
-		.runs = test_full() ? 4000 : 2000,
+		.runs = 2000,
 	};
 	const unsigned step = test_full() ? 1 : test_slow() ? 5 : 2;
 	uint64_t runs = 0;
