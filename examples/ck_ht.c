@@ -13,12 +13,12 @@
 #include <ck_ht.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <urcu.h>
 
 #include <sheaf/rcu.h> /* for race checkers */
 
 #define READERS 2
-#define ITEMS 20000u
 #define ROUNDS 3
 
 struct price {
@@ -40,6 +40,7 @@ SHEAF_CK_MALLOC(allocator, &memory);
 static ck_ht_t table;
 static struct sheaf_cache *cache;
 static pthread_barrier_t begin;
+static unsigned items = 20000;
 static int stop;
 
 /* In a read section, or as the writer. */
@@ -68,7 +69,7 @@ static void *read_prices(void *arg)
 	pthread_barrier_wait(&begin);
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		me->random = me->random * 1103515245u + 12345u;
-		item = 1 + (me->random >> 8) % ITEMS;
+		item = 1 + (me->random >> 8) % items;
 		rcu_read_lock(); /* for the map of the table as well as for the price */
 		price = find(item);
 		if (price) {
@@ -122,11 +123,11 @@ static unsigned long write_prices(void)
 	unsigned long errors = 0;
 	uintptr_t item;
 
-	for (item = 1; item <= ITEMS; item++)
+	for (item = 1; item <= items; item++)
 		errors += !set_price(item, 100);
-	for (item = 1; item <= ITEMS; item += 3)
+	for (item = 1; item <= items; item += 3)
 		errors += !set_price(item, 200);
-	for (item = 1; item <= ITEMS; item++) {
+	for (item = 1; item <= items; item++) {
 		const struct price *price = find(item);
 
 		errors += !price || price->cents != (item % 3 == 1 ? 200 : 100);
@@ -135,7 +136,7 @@ static unsigned long write_prices(void)
 	return errors + !ck_ht_reset_size_spmc(&table, 8);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sheaf_gp_urcu source;
 	struct sheaf_cache_attr attr = {
@@ -145,6 +146,8 @@ int main(void)
 	size_t live;
 	int i;
 
+	if (argc > 1)
+		items = (unsigned)atoi(argv[1]);
 	if (sheaf_gp_urcu_init(&source, &rcu_flavor, NULL) ||
 	    sheaf_ck_memory_init(&memory, &source.gp) || sheaf_cache_create(&cache, &attr) ||
 	    !ck_ht_init(&table, CK_HT_MODE_DIRECT, NULL, &allocator, 8, 1))
@@ -165,7 +168,7 @@ int main(void)
 		errors += readers[i].errors;
 	}
 	pthread_barrier_destroy(&begin);
-	printf("%d rounds of %u items, %lu found, %lu errors\n", ROUNDS, ITEMS, found, errors);
+	printf("%d rounds of %u items, %lu found, %lu errors\n", ROUNDS, items, found, errors);
 	ck_ht_destroy(&table);
 	/* Both wait for what is retired, and say so if something was lost. */
 	if (sheaf_ck_memory_fini(&memory, &live) || sheaf_cache_destroy(cache, NULL))

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <urcu.h>
 #include <urcu/rculfhash.h>
 
@@ -17,7 +18,6 @@
 
 #define WORKERS 3
 #define PORTS 512
-#define ROUNDS 200000
 
 struct connection {
 	struct cds_lfht_node node;
@@ -36,6 +36,7 @@ struct worker {
 
 static struct cds_lfht *table;
 static struct sheaf_cache *cache;
+static int rounds = 200000;
 
 static unsigned long hash_port(unsigned long port)
 {
@@ -108,7 +109,7 @@ static void *work(void *arg)
 	int i;
 
 	rcu_register_thread();
-	for (i = 0; i < ROUNDS; i++) {
+	for (i = 0; i < rounds; i++) {
 		unsigned long port;
 		int found;
 
@@ -129,7 +130,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sheaf_gp_urcu source;
 	struct sheaf_cache_attr attr = {
@@ -138,6 +139,8 @@ int main(void)
 	unsigned long opened = 0, closed = 0, lost_races = 0, errors = 0, port;
 	int i;
 
+	if (argc > 1)
+		rounds = atoi(argv[1]);
 	if (sheaf_gp_urcu_init(&source, &rcu_flavor, NULL) || sheaf_cache_create(&cache, &attr))
 		return 1;
 	table = cds_lfht_new(16, 16, 0, CDS_LFHT_AUTO_RESIZE | CDS_LFHT_ACCOUNTING, NULL);

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <urcu.h>
 
 #include <sheaf/rcu.h> /* for race checkers; before the list */
@@ -18,7 +19,6 @@
 
 #define READERS 2
 #define ACCOUNTS 8
-#define ROUNDS 100000
 
 struct account {
 	struct cds_list_head node;
@@ -104,8 +104,9 @@ static int write_once(int round)
 	return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	const int rounds = argc > 1 ? atoi(argv[1]) : 100000;
 	struct sheaf_gp_urcu source;
 	struct sheaf_cache_attr attr = {
 		.size = sizeof(attr), .object_size = sizeof(struct account), .gp = &source.gp};
@@ -128,7 +129,7 @@ int main(void)
 		if (pthread_create(&readers[i].thread, NULL, read_accounts, &readers[i]))
 			return 1;
 	pthread_barrier_wait(&begin);
-	for (i = 0; i < ROUNDS && !errors; i++)
+	for (i = 0; i < rounds && !errors; i++)
 		errors += write_once(i) != 0;
 	CMM_STORE_SHARED(stop, 1);
 	for (i = 0; i < READERS; i++) {
@@ -141,7 +142,7 @@ int main(void)
 		money += account->money;
 		sheaf_cache_free(cache, account);
 	}
-	printf("%d rounds, %lu walks, money %ld, %lu errors\n", ROUNDS, walks, money, errors);
+	printf("%d rounds, %lu walks, money %ld, %lu errors\n", rounds, walks, money, errors);
 	if (sheaf_cache_destroy(cache, NULL)) /* says so if a node was lost */
 		return 1;
 	sheaf_gp_urcu_fini(&source);

@@ -22,10 +22,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <urcu/wfcqueue.h>
 
 #define PRODUCERS 2
-#define ORDERS 50000u
 
 struct order {
 	struct cds_wfcq_node node;
@@ -41,6 +41,7 @@ struct producer {
 static struct __cds_wfcq_head head;
 static struct cds_wfcq_tail tail;
 static struct sheaf_cache *cache;
+static unsigned orders = 50000; /* of each producer */
 static int failed;
 
 static void *produce(void *arg)
@@ -48,7 +49,7 @@ static void *produce(void *arg)
 	const struct producer *me = arg;
 	unsigned i;
 
-	for (i = 0; i < ORDERS; i++) {
+	for (i = 0; i < orders; i++) {
 		struct order *order = sheaf_cache_alloc(cache, 0);
 
 		if (!order) {
@@ -69,7 +70,7 @@ static unsigned consume(void)
 {
 	unsigned next[PRODUCERS] = {0}, seen = 0, errors = 0;
 
-	while (seen < PRODUCERS * ORDERS && !__atomic_load_n(&failed, __ATOMIC_RELAXED)) {
+	while (seen < PRODUCERS * orders && !__atomic_load_n(&failed, __ATOMIC_RELAXED)) {
 		struct cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(&head, &tail);
 		struct order *order;
 
@@ -84,15 +85,17 @@ static unsigned consume(void)
 		seen++;
 		sheaf_cache_free(cache, order);
 	}
-	return errors + (seen < PRODUCERS * ORDERS);
+	return errors + (seen < PRODUCERS * orders);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sheaf_cache_attr attr = {.size = sizeof(attr), .object_size = sizeof(struct order)};
 	struct producer producers[PRODUCERS];
 	unsigned i, errors;
 
+	if (argc > 1)
+		orders = (unsigned)atoi(argv[1]);
 	if (sheaf_cache_create(&cache, &attr))
 		return 1;
 	__cds_wfcq_init(&head, &tail);
@@ -104,7 +107,7 @@ int main(void)
 	errors = consume();
 	for (i = 0; i < PRODUCERS; i++)
 		pthread_join(producers[i].thread, NULL);
-	printf("%u orders of %d producers, %u errors\n", PRODUCERS * ORDERS, PRODUCERS, errors);
+	printf("%u orders of %d producers, %u errors\n", PRODUCERS * orders, PRODUCERS, errors);
 	if (sheaf_cache_destroy(cache, NULL)) /* says so if a node was lost */
 		return 1;
 	return errors ? 1 : 0;
