@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: the libsheaf authors
 """Every public header compiles alone and twice, as C11 and as C++17, without a warning.
-Headers over Concurrency Kit's, which are not C++, as C11 only.
+Headers over Concurrency Kit's, which are not C++, as C11 only; those for C++ (.hpp) as C++17 and
+C++20, and no other header includes them.
 
 usage: headers.py INCLUDE_FOLDER CXX CC [CC_ARG...]
 """
@@ -16,13 +17,19 @@ ONLY_C_HEADERS = {"gp_ck.h"}
 
 
 def main(include, cxx, *cc):
-    headers = sorted(pathlib.Path(include).glob("sheaf/*.h"))
+    headers = sorted(pathlib.Path(include).glob("sheaf/*.h*"))
     failed = 0
     if not headers:
         sys.exit(f"no headers in {include}/sheaf")
     for header in headers:
         text = f"#include <sheaf/{header.name}>\n" * 2
-        for language, compiler in (("c", [*cc, "-std=c11", *ONLY_C]), ("c++", [cxx, "-std=c++17"])):
+        languages = [("c", [*cc, "-std=c11", *ONLY_C]), ("c++", [cxx, "-std=c++17"])]
+        if header.suffix == ".hpp":
+            languages = [("c++", [cxx, "-std=c++17"]), ("c++", [cxx, "-std=c++20"])]
+        elif ".hpp" in header.read_text():
+            failed += 1
+            print(f"{header.name} names a header for C++")
+        for language, compiler in languages:
             if language == "c++" and header.name in ONLY_C_HEADERS:
                 continue
             command = [*compiler, "-x", language, *WARNINGS, "-I", include, "-"]

@@ -11,7 +11,7 @@ import sys
 
 LAYERS = ["base", "sheaf", "barn", "gp", "recycler", "backend", "slab", "cache", "tree", "ck", "tools"]
 # Files named after a part of a layer.
-PART_OF = {"slot": "cache", "pressure": "cache", "watch": "cache", "debug": "cache", "edges": "base", "rcu": "gp"}
+PART_OF = {"slot": "cache", "pressure": "cache", "watch": "cache", "debug": "cache", "cxx": "cache", "edges": "base", "rcu": "gp"}
 
 
 def layer(path):
@@ -30,7 +30,8 @@ def layer(path):
 
 def main(root):
     root = pathlib.Path(root)
-    files = [f for folder in ("include", "lib", "tools") for f in (root / folder).rglob("*.[ch]")]
+    files = [f for folder in ("include", "lib", "tools") for ending in ("*.[ch]", "*.hpp")
+             for f in (root / folder).rglob(ending)]
     wrong = seen = 0
     for file in sorted(files):
         mine = layer(file.relative_to(root))
@@ -38,7 +39,7 @@ def main(root):
             print(f"{file.relative_to(root)}: belongs to no layer")
             wrong += 1
             continue
-        for target in re.findall(r'^#include [<"]((?:sheaf/|base/)?[\w/]+\.h)[">]', file.read_text(), re.M):
+        for target in re.findall(r'^#include [<"]((?:sheaf/|base/)?[\w/]+\.h(?:pp)?)[">]', file.read_text(), re.M):
             local = (root / "lib" / target).exists() or target.startswith("sheaf/")
             theirs = layer(target) if local else None
             if theirs is None:
