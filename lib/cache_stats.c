@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /* Counting a cache, and checking its invariants. */
+#include "base/attr.h"
 #include "cache_state.h"
 
 void cache_count_loans(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
@@ -47,7 +48,7 @@ static void stats_of_slots(struct sheaf_cache *cache, struct sheaf_cache_stats *
 	if (cache->cross) {
 		struct sheaf_cache_stats cross;
 
-		sheaf_cache_stats(cache->cross, &cross);
+		sheaf_cache_stats(cache->cross, &cross, sizeof(cross));
 		stats->held_cross = cross.held_slots;
 		stats->held_slots += cross.held_slots;
 	}
@@ -73,7 +74,7 @@ static void stats_of_nodes(struct sheaf_cache *cache, struct sheaf_cache_stats *
 	}
 }
 
-void sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
+static void count(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
 {
 	*stats = (struct sheaf_cache_stats){
 		.object_size = cache->object_size,
@@ -104,6 +105,14 @@ void sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stat
 	stats_of_nodes(cache, stats);
 }
 
+size_t sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stats, size_t size)
+{
+	struct sheaf_cache_stats all;
+
+	count(cache, &all);
+	return struct_copy(stats, size, &all, sizeof(all));
+}
+
 unsigned sheaf_cache_slots(const struct sheaf_cache *cache, const char **why)
 {
 	if (why)
@@ -123,7 +132,7 @@ static bool check_at_rest(struct sheaf_cache *cache)
 		    !sheaf_barn_check(&cache->node[i].barn) ||
 		    (cache->gp && !sheaf_recycler_check(&cache->node[i].recycler)))
 			return false;
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	return stats.held_slots + stats.held_barns + stats.in_flight + stats.abandoned +
 		       stats.spilled <=
 	       stats.backend_allocated - stats.backend_freed;

@@ -180,7 +180,7 @@ static bool nodes_fit(struct sheaf_cache *nodes)
 {
 	struct sheaf_cache_stats stats;
 
-	sheaf_cache_stats(nodes, &stats);
+	sheaf_cache_stats(nodes, &stats, sizeof(stats));
 	return stats.object_size >= SHEAF_TREE_NODE_BYTES;
 }
 

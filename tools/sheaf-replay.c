@@ -162,8 +162,8 @@ static int replay_spaces(struct replay *replay, const struct options *options)
 	result = do_loops(replay, options);
 	if (!result && spaces_settle(&replay->spaces))
 		result = fail(replay);
-	sheaf_cache_stats(replay->spaces.vmas, &report->vmas);
-	sheaf_cache_stats(replay->spaces.nodes, &report->nodes);
+	sheaf_cache_stats(replay->spaces.vmas, &report->vmas, sizeof(report->vmas));
+	sheaf_cache_stats(replay->spaces.nodes, &report->nodes, sizeof(report->nodes));
 	lost = spaces_fini(&replay->spaces);
 	sheaf_gp_urcu_stats(&replay->urcu, &periods);
 	report->periods = periods.periods;

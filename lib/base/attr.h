@@ -42,4 +42,17 @@ static inline int attr_copy(void *dst, size_t dst_size, const void *src, size_t 
 	return 0;
 }
 
+/*
+ * The other way: hand a struct of today's layout to a caller whose own may be shorter or longer.
+ * What he has and we do not know reads as zero. Returns how much of his is known.
+ */
+static inline size_t struct_copy(void *dst, size_t dst_size, const void *src, size_t src_size)
+{
+	size_t known = dst_size < src_size ? dst_size : src_size;
+
+	memcpy(dst, src, known);
+	memset((char *)dst + known, 0, dst_size - known);
+	return known;
+}
+
 #endif

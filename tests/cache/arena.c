@@ -195,7 +195,7 @@ struct sheaf_cache_stats cache_stats(struct sheaf_cache *cache)
 {
 	struct sheaf_cache_stats stats;
 
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	return stats;
 }
 

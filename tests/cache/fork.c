@@ -191,7 +191,7 @@ static void child(struct worker *w, bool again)
 
 		if (!sheaf_cache_check(caches[c]))
 			wrong("an invariant is broken in the child");
-		sheaf_cache_stats(caches[c], &stats);
+		sheaf_cache_stats(caches[c], &stats, sizeof(stats));
 		if (stats.budget_used !=
 		    (stats.backend_allocated - stats.backend_freed) * stats.object_size)
 			wrong("a budget in the child");
@@ -362,7 +362,7 @@ START_TEST(child_seals_by_age)
 		sheaf_cache_free_rcu(caches[0], objects[1]);
 		for (end = test_ms() + 15000; !stats.aged && test_ms() < end;) {
 			test_sleep_ms(1);
-			sheaf_cache_stats(caches[0], &stats);
+			sheaf_cache_stats(caches[0], &stats, sizeof(stats));
 		}
 		_exit(stats.aged ? 0 : 1);
 	}
@@ -441,7 +441,7 @@ START_TEST(books_of_a_child)
 		status = sheaf_cache_destroy(cache, &live);
 		if (status != -EBUSY || live != 4)
 			_exit(1);
-		sheaf_cache_stats(cache, &stats);
+		sheaf_cache_stats(cache, &stats, sizeof(stats));
 		_exit(stats.budget_used != live * 64 || sheaf_budget_used() != used + live * 64);
 	}
 	ck_assert_int_gt(wait(&status), 0);

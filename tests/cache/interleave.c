@@ -27,7 +27,7 @@ static void remote(unsigned how)
 	struct sheaf_cache_stats stats;
 
 	if (how == 0)
-		sheaf_cache_stats(stage_cache, &stats);
+		sheaf_cache_stats(stage_cache, &stats, sizeof(stats));
 	else if (how == 1)
 		sheaf_cache_shrink(stage_cache);
 	else

@@ -192,7 +192,7 @@ static void run_put_stopped(unsigned me)
 	struct sheaf_cache_stats stats;
 
 	if (me) {
-		sheaf_cache_stats(stage_cache, &stats);
+		sheaf_cache_stats(stage_cache, &stats, sizeof(stats));
 		return;
 	}
 	schedule_alone(true);

@@ -136,7 +136,7 @@ static void *look_and_tell(void *arg)
 	static struct sheaf_cache_stats stats;
 
 	store_release(&remote_began, 1);
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	store_release(&remote_ended, 1);
 	pthread_testcancel();
 	return arg;

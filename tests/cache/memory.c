@@ -118,7 +118,7 @@ static void *do_everything(void *arg)
 	retires(hand);
 	sheaf_cache_barrier(cache);
 	sheaf_gp_manual_step(&manual);
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	singles(hand);
 	sheaf_cache_flush(cache);
 	bulks(hand);

@@ -181,7 +181,7 @@ static void *take_over(void *arg)
 			r->errors += sheaf_cache_barrier(cache) != 0;
 			break;
 		default:
-			sheaf_cache_stats(cache, &stats);
+			sheaf_cache_stats(cache, &stats, sizeof(stats));
 			r->errors += !stats.cpu_slots && stats.slots > 4 * THREADS_MOST + 2;
 		}
 		if (r->rounds++ % 4 == 0)

@@ -268,7 +268,7 @@ START_TEST(memory_ends)
 		if (sheaf_cache_destroy(cache, &live)) {
 			struct sheaf_cache_stats stats;
 
-			sheaf_cache_stats(cache, &stats);
+			sheaf_cache_stats(cache, &stats, sizeof(stats));
 			ck_assert_uint_eq(live, stats.abandoned);
 		}
 		if (nth == UINT32_MAX - 1)

@@ -241,7 +241,7 @@ static bool give_back(struct rig *rig)
 		abort();
 	sheaf_cache_trim(rig->cache);
 	sheaf_cache_shrink(rig->cache);
-	sheaf_cache_stats(rig->cache, &stats);
+	sheaf_cache_stats(rig->cache, &stats, sizeof(stats));
 	return sheaf_cache_set_capacity(rig->cache, 9) == 0;
 }
 
@@ -493,7 +493,7 @@ static void end(struct rig *rig, const char *name, unsigned n, bool manual)
 	(void)sheaf_cache_barrier(rig->cache);
 	step(rig, manual);
 	ck_assert(sheaf_cache_check(rig->cache));
-	sheaf_cache_stats(rig->cache, &stats);
+	sheaf_cache_stats(rig->cache, &stats, sizeof(stats));
 	err = sheaf_cache_destroy(rig->cache, &live);
 	ck_assert_msg(err == (stats.abandoned ? -EBUSY : 0) && live == stats.abandoned,
 		      "%s, refusal %u: destroy says %d, %zu objects are out, %llu abandoned", name,

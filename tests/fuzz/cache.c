@@ -332,7 +332,7 @@ static void shrink(void)
 	struct sheaf_cache_stats stats;
 
 	sheaf_cache_shrink(game.cache);
-	sheaf_cache_stats(game.cache, &stats);
+	sheaf_cache_stats(game.cache, &stats, sizeof(stats));
 	fuzz_check(!stats.held_slots && !stats.held_barns && !stats.spilled);
 }
 
@@ -435,7 +435,7 @@ static void look(void)
 	unsigned i;
 
 	fuzz_check(sheaf_cache_check(game.cache));
-	sheaf_cache_stats(game.cache, &stats);
+	sheaf_cache_stats(game.cache, &stats, sizeof(stats));
 	for (i = 0; i < LENT; i++)
 		lent += game.lent[i] ? sheaf_size(game.lent[i]) : 0;
 	known = game.held + lent + stats.held_slots + stats.held_barns + stats.in_flight +
@@ -485,7 +485,7 @@ static void end(void)
 		sheaf_cache_free(game.cache, give(FREE));
 	barrier();
 	game.objects_left = game.blocks_left = UINT32_MAX;
-	sheaf_cache_stats(game.cache, &stats);
+	sheaf_cache_stats(game.cache, &stats, sizeof(stats));
 	err = sheaf_cache_destroy(game.cache, &live);
 	fuzz_check(live == stats.abandoned && err == (live ? -EBUSY : 0) && game.out == live);
 	if (!live)

@@ -302,11 +302,11 @@ START_TEST(callbacks_do_not_wait)
 		test_sleep_ms(1);
 	ck_assert(retiring.ongoing);
 	ck_assert_int_eq(sheaf_cache_barrier(retiring.cache), 0);
-	sheaf_cache_stats(retiring.cache, &stats);
+	sheaf_cache_stats(retiring.cache, &stats, sizeof(stats));
 	/* Those were given up; they stay allocated. */
 	ck_assert_uint_gt(stats.abandoned, 0);
 	sheaf_cache_shrink(retiring.cache);
-	sheaf_cache_stats(retiring.cache, &stats);
+	sheaf_cache_stats(retiring.cache, &stats, sizeof(stats));
 	ck_assert_uint_eq(stats.backend_allocated - stats.backend_freed, stats.abandoned);
 	end();
 }

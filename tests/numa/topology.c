@@ -40,7 +40,7 @@ START_TEST(a_cache_has_a_barn_per_node)
 	struct sheaf_cache *cache;
 
 	ck_assert_int_eq(sheaf_cache_create(&cache, &attr), 0);
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	ck_assert_uint_eq(stats.nodes, machine.nodes);
 	ck_assert_int_eq(sheaf_cache_destroy(cache, NULL), 0);
 }

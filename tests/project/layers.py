@@ -11,7 +11,7 @@ import sys
 
 LAYERS = ["base", "sheaf", "barn", "gp", "recycler", "backend", "slab", "cache", "tree", "ck", "tools"]
 # Files named after a part of a layer.
-PART_OF = {"slot": "cache", "pressure": "cache", "watch": "cache", "debug": "cache", "cxx": "cache", "edges": "base", "rcu": "gp"}
+PART_OF = {"slot": "cache", "pressure": "cache", "watch": "cache", "debug": "cache", "cxx": "cache", "stats": "cache", "edges": "base", "rcu": "gp"}
 
 
 def layer(path):

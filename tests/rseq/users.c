@@ -153,7 +153,7 @@ void users_remote(struct users *users)
 		users->remote.errors += sheaf_cache_barrier(users->cache) != 0;
 		break;
 	default:
-		sheaf_cache_stats(users->cache, &stats);
+		sheaf_cache_stats(users->cache, &stats, sizeof(stats));
 		users->remote.errors += stats.held_slots > ARENA_OBJECTS;
 	}
 }
@@ -261,7 +261,7 @@ unsigned users_end(struct users *users, struct sheaf_cache_stats *stats)
 	if (users->retires)
 		wrong += sheaf_cache_barrier(users->cache) != 0;
 	wrong += !sheaf_cache_check(users->cache);
-	sheaf_cache_stats(users->cache, stats);
+	sheaf_cache_stats(users->cache, stats, sizeof(*stats));
 	wrong += stats->held_slots + stats->held_barns + stats->in_flight + stats->spilled !=
 		 arena_out(&users->arena);
 	wrong += stats->held_lent || stats->abandoned;

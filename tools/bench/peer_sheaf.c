@@ -198,7 +198,7 @@ void own_cache_trips(struct sheaf_cache *cache, struct bench_trips *trips)
 {
 	struct sheaf_cache_stats stats;
 
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	trips->barn_alloc = stats.barn_alloc_trips;
 	trips->barn_free = stats.barn_free_trips;
 	trips->barn_failed = stats.barn_failed;

@@ -262,7 +262,7 @@ static void do_stats(struct worker *w)
 {
 	struct sheaf_cache_stats stats;
 
-	sheaf_cache_stats(torture.victims[any_cache(w)].cache, &stats);
+	sheaf_cache_stats(torture.victims[any_cache(w)].cache, &stats, sizeof(stats));
 	if (stats.backend_freed > stats.backend_allocated)
 		fault("cache %s: more objects went back than came", w->with);
 }

@@ -197,7 +197,7 @@ static void end(struct sheaf_cache *cache, const char *name)
 	sheaf_cache_shrink(cache);
 	if (!sheaf_cache_check(cache))
 		fault("cache %s: an invariant does not hold", name);
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	if (stats.budget_used !=
 	    (stats.backend_allocated - stats.backend_freed) * stats.object_size)
 		fault("cache %s: its budget says %" PRIu64 " bytes, its counters %" PRIu64, name,
