@@ -420,17 +420,6 @@ int sheaf_cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr
 	return cache_create(cache, attr, NULL);
 }
 
-/* Sheaves that are lent now; exact when the cache is at rest. */
-static uint64_t loans_out(const struct sheaf_cache *cache, const struct sheaf_cache_stats *stats)
-{
-	uint64_t out = stats->prefills + cache->refills;
-	unsigned i;
-
-	for (i = 0; i < SHEAF_CACHE_PREFILLS; i++)
-		out -= stats->prefill_used[i];
-	return out;
-}
-
 int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live)
 {
 	int err = cache_barrier(cache);
@@ -452,9 +441,9 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live)
 	if (live)
 		*live = out;
 	cache_count_loans(cache, &stats);
-	if (out || loans_out(cache, &stats)) {
+	if (out || stats.lent_sheaves) {
 		if (cache->watch)
-			watch_leaks(cache, loans_out(cache, &stats));
+			watch_leaks(cache, stats.lent_sheaves);
 		cache_ripe_again(cache);
 		registry_open(cache);
 		return -EBUSY;

@@ -20,7 +20,7 @@
  *  F5  Nobody is inside a recycler: prepare is its taker. Barns need no holding back: what an
  *      interrupted give or take left in a cell is put right in the child.
  *  F6  The spill lists are single words (F1); a note in the hands of a thread that is not there is
- *      lost, its object stays allocated.
+ *      lost, its object stays allocated. What is in the lists is counted anew.
  *  F7  What the kernel forgets with fork(2), or may, is registered again: membarrier(2) and rseq(2).
  *  F8  A task that was armed would be taken for one that somebody will run, and no driver be made
  *      for it: it counts as not armed. What lies in slots is then sealed by the next rcu
@@ -73,6 +73,7 @@ static void let_go_in_child(struct sheaf_cache *cache)
 		if (cache->gp)
 			recycler_fork_child(&node->recycler);
 	}
+	cache_recount_left(cache);
 	/* F8 */
 	store_relaxed(&cache->age_task.armed, 0);
 	store_relaxed(&cache->ripe_task.armed, 0);

@@ -162,6 +162,7 @@ static void leave_sealed(struct sheaf_cache *cache, struct cache_node *node, str
 	struct sheaf *head = load_relaxed(&node->sealed);
 
 	fetch_add_relaxed(&cache->spills, 1);
+	fetch_add_relaxed(&node->left_objects, sheaf->size);
 	sheaf->node = (uint16_t)(node - cache->node);
 	do {
 		sheaf->link = head;
@@ -178,6 +179,7 @@ static bool leave_noted(struct sheaf_cache *cache, struct cache_node *node, void
 	if (!note)
 		return false;
 	fetch_add_relaxed(&cache->spills, 1);
+	fetch_add_relaxed(&node->left_objects, 1);
 	note->object = object;
 	do {
 		note->next = head;
@@ -378,8 +380,9 @@ static void take_in_spilled(struct sheaf_cache *cache, struct cache_node *node)
 			batch[n] = object;
 			object = chain_next(cache, object);
 		}
-		cache_put_many(cache, n, batch);
+		/* First: never in two places; C2 in cache_stats.c. */
 		fetch_sub_relaxed(&node->spilled_objects, n);
+		cache_put_many(cache, n, batch);
 	}
 }
 
@@ -389,6 +392,7 @@ static void take_in_sealed(struct sheaf_cache *cache, struct cache_node *node)
 
 	for (; sheaf; sheaf = next) {
 		next = sheaf->link;
+		fetch_sub_relaxed(&node->left_objects, sheaf->size);
 		cache_seal(cache, node, sheaf);
 	}
 }
@@ -409,6 +413,7 @@ static void take_in_noted(struct sheaf_cache *cache, struct cache_node *node, bo
 		next = note->next;
 		object = note->object;
 		note_give(node->notes, note);
+		fetch_sub_relaxed(&node->left_objects, 1);
 		if (!fresh)
 			fresh = cache_fresh_sheaf(cache);
 		if (cache_retire(cache, object, fresh))
@@ -439,12 +444,22 @@ void cache_unspill_slow(struct sheaf_cache *cache, struct cache_node *node, bool
 	cache_take_in_retired(cache, node, may_wait);
 }
 
-uint64_t spilled_objects(struct sheaf_cache *cache)
+void cache_recount_left(struct sheaf_cache *cache)
 {
-	uint64_t n = 0;
 	uint32_t i;
 
-	for (i = 0; i < cache->nodes; i++)
-		n += load_relaxed(&cache->node[i].spilled_objects);
-	return n;
+	for (i = 0; i < cache->nodes; i++) {
+		struct cache_node *node = &cache->node[i];
+		const struct sheaf *sheaf;
+		const struct note *note;
+		void *object;
+
+		node->spilled_objects = node->left_objects = 0;
+		for (object = node->spilled; object; object = chain_next(cache, object))
+			node->spilled_objects++;
+		for (sheaf = node->sealed; sheaf; sheaf = sheaf->link)
+			node->left_objects += sheaf->size;
+		for (note = node->noted; note; note = note->next)
+			node->left_objects++;
+	}
 }

@@ -163,7 +163,7 @@ static struct sheaf *take_filled(struct sheaf_cache *cache, unsigned flags, stru
 	}
 	if (sheaf)
 		return sheaf;
-	fetch_add_relaxed(&trips->barn_failed, 1);
+	fetch_add_relaxed(&trips->alloc_failed, 1);
 	if (cache->spread > 1) {
 		fetch_add_relaxed(&trips->barn_alloc, 1);
 		sheaf = cache_take_sibling(cache, node);
@@ -305,7 +305,7 @@ static struct sheaf *take_empty(struct sheaf_cache *cache, struct sheaf **full, 
 		*full = NULL;
 		return sheaf_renew(cache, empty);
 	}
-	fetch_add_relaxed(&trips->barn_failed, 1);
+	fetch_add_relaxed(&trips->free_failed, 1);
 	if (was && cache->spread > 1 && !sheaf_barn_has_room(&node->barn)) {
 		fetch_add_relaxed(&trips->barn_free, 1);
 		if (cache_give_sibling(cache, node, was))

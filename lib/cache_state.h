@@ -57,6 +57,8 @@ struct cache_node {
 	/* What signal handlers left; see cache_nowait.c. */
 	void *spilled;
 	uint64_t spilled_objects;
+	/* Retired ones: in sealed, and noted. */
+	uint64_t left_objects;
 	struct sheaf *sealed;
 	struct note *noted;
 	struct notes *notes;
@@ -508,8 +510,8 @@ static inline void cache_unspill(struct sheaf_cache *cache)
 	cache_arm_trim(cache);
 }
 
-/* Objects that signal handlers left, all nodes. */
-uint64_t spilled_objects(struct sheaf_cache *cache);
+/* Counts anew what signal handlers left: in a child, where it may be in nobody's hands. */
+void cache_recount_left(struct sheaf_cache *cache);
 
 /* Notes of a node, for a cache with a grace-period source; false if there is no memory. */
 bool notes_make(struct cache_node *node);

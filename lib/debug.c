@@ -154,6 +154,16 @@ size_t debug_release(struct debug *d, size_t n, void **blocks)
 	return done;
 }
 
+uint64_t debug_held_back(const struct debug *d)
+{
+	uint64_t n = 0;
+	uint32_t i;
+
+	for (i = 0; i < d->quarantine_n; i++)
+		n += load_relaxed(&d->quarantine[i]) != NULL;
+	return n;
+}
+
 void *debug_out(struct debug *d, void *block, const void *caller, bool nowait)
 {
 	struct debug_object *o = object_of(d, block), *guarded = NULL;

@@ -188,6 +188,9 @@ void debug_hide(struct debug *d, struct sheaf *sheaf);
 /* Blocks out of quarantine, at most n, oldest first. */
 size_t debug_release(struct debug *d, size_t n, void **blocks);
 
+/* How many are in it; exact if nobody frees meanwhile. */
+uint64_t debug_held_back(const struct debug *d);
+
 /* Is the next allocation to fail? *part, if not NULL: of so many, how many may come. */
 bool debug_refuses(struct debug *d, size_t *part);
 

@@ -62,6 +62,7 @@
 #include "base/report.h"
 #include "base/topology.h"
 #include "slab_free.h"
+#include "slab_locate.h"
 #include "slab_place.h"
 #include "slab_region.h"
 #include "slab_trim.h"
@@ -375,4 +376,9 @@ struct sheaf_backend sheaf_slab_backend(struct sheaf_slab *slab)
 {
 	return (struct sheaf_backend){.ops = slab->gp ? &slab_stable_ops : &slab_ops,
 				      .ctx = slab};
+}
+
+struct sheaf_slab *slab_of(const struct sheaf_backend *backend)
+{
+	return backend->ops == &slab_ops || backend->ops == &slab_stable_ops ? backend->ctx : NULL;
 }

@@ -24,14 +24,15 @@
  *
  * fork() copies the mutexes in whatever state they are. The handlers here hold all of
  * them across it, so that a child of a program with threads finds every backend at
- * rest. Lock order: the registry's mutex, then those of nodes; nothing else holds
- * two, and nothing is locked below a node's.
+ * rest. Lock order: the registry's mutex, then those of nodes, as slab_locate() does; nothing
+ * else holds two, and nothing is locked below a node's.
  */
 #include "slab_registry.h"
 
 #include "base/atomic.h"
 #include "base/fork.h"
 #include "base/memory.h"
+#include "slab_locate.h"
 
 #include <errno.h>
 
@@ -92,6 +93,38 @@ uint64_t regions_peak(struct sheaf_slab *s)
 	peak = s->regions_peak;
 	pthread_mutex_unlock(&registry.mutex);
 	return peak;
+}
+
+/* The region stays while the registry's mutex is held (1), its bits while the node's is. */
+bool slab_locate(const void *address, struct slab_found *found)
+{
+	struct region *region;
+	const struct sheaf_slab *s;
+	struct node *node;
+	struct slab *slab;
+	uint32_t offset, inside, i;
+
+	*found = (struct slab_found){0};
+	pthread_mutex_lock(&registry.mutex);
+	region = region_find(address);
+	if (!region) {
+		pthread_mutex_unlock(&registry.mutex);
+		return false;
+	}
+	s = found->owner = region->owner;
+	offset = (uint32_t)((const char *)address - region->base);
+	inside = offset & s->slab_mask;
+	i = inside < s->start ? s->slab_objects : slab_divide(s, inside - s->start);
+	if (i < s->slab_objects) {
+		node = &region->owner->node[region->node];
+		pthread_mutex_lock(&node->mutex);
+		slab = slab_head(s, region, offset >> s->slab_shift);
+		found->out = !(slab->bits[i / 64] >> i % 64 & 1);
+		pthread_mutex_unlock(&node->mutex);
+		found->object = region->base + (offset - inside) + s->start + i * s->stride;
+	}
+	pthread_mutex_unlock(&registry.mutex);
+	return true;
 }
 
 static void fork_prepare(void)

@@ -49,13 +49,25 @@ enum slot_way {
 	SLOT_LOCKED, /* the same, and holds the lock */
 };
 
+/* The lock of a slot that is not frozen (S5). */
+static void slot_lock(struct slot *slot)
+{
+	pthread_mutex_lock(&slot->lock);
+	while (unlikely(slot->frozen)) {
+		pthread_mutex_unlock(&slot->lock);
+		pthread_mutex_lock(&slot->cache->remote_lock);
+		pthread_mutex_unlock(&slot->cache->remote_lock);
+		pthread_mutex_lock(&slot->lock);
+	}
+}
+
 static enum slot_way slot_hold(struct slot *slot, bool nowait)
 {
 	if (likely(slot_enter(slot)))
 		return SLOT_INSIDE;
 	if (nowait || load_relaxed(&slot->busy))
 		return SLOT_ROUND;
-	pthread_mutex_lock(&slot->lock);
+	slot_lock(slot);
 	store_relaxed(&slot->busy, 1); /* S4 */
 	compiler_barrier();
 	return SLOT_LOCKED;

@@ -32,7 +32,10 @@
  *      owner's load (acquire), or the lock.
  *  S4  A signal handler that comes in while the owner is inside, by either way, finds busy
  *      set, does not enter, and goes round the slot. It never touches the lock.
- *  S5  Where the kernel refuses membarrier, stop is 1 for ever: all use the lock.
+ *  S5  A remote party that wants slots to stand still all at the same time does not hold all
+ *      their locks. It marks each as frozen under its lock; an owner that finds the mark lets go
+ *      of the lock, waits for the remote_lock, and tries again.
+ *  S6  Where the kernel refuses membarrier, stop is 1 for ever: all use the lock.
  *
  * One remote party at a time (the cache's remote_lock). Nothing inside a slot blocks,
  * frees memory or calls a backend.
@@ -63,6 +66,8 @@ struct slot {
 	bool orphan;
 	/* Of the remote party: stopped by it; and what it saw when it last looked. */
 	bool taken;
+	/* Not even who has the lock goes in; under the lock. */
+	bool frozen;
 	struct slot_mark mark;
 	/* Fixed. */
 	struct sheaf_cache *cache;
@@ -180,7 +185,12 @@ struct slot_trips *slot_trips(struct sheaf_cache *cache);
  * remote party has taken it out, before we had the lock.
  *
  * slots_collect() takes what matches out of all stopped slots; sheaves come as a list
- * through link, in the caller's hands. slots_count() adds up objects held.
+ * through link, in the caller's hands.
+ *
+ * slots_freeze() stops all slots; until slots_thaw() no sheaf comes into one or leaves it. Who
+ * needs his slot for that waits. Slots of CPUs are pushed to and popped from meanwhile. Between the
+ * two slots_count() adds up objects held, and slots_each() shows the sheaves that are there: what
+ * they hold, read relaxed. The caller holds the registry, so that no thread slot is made.
  */
 enum slot_part {
 	PART_RCU = 1,
@@ -190,7 +200,18 @@ enum slot_part {
 };
 void slots_stop(struct sheaf_cache *cache, unsigned parts);
 struct sheaf *slots_collect(struct sheaf_cache *cache, unsigned parts);
-uint64_t slots_count(struct sheaf_cache *cache);
+void slots_freeze(struct sheaf_cache *cache);
+void slots_thaw(struct sheaf_cache *cache);
+struct slots_held {
+	uint64_t objects; /* all of them */
+	uint64_t retired; /* of these, in rcu sheaves */
+};
+struct slots_held slots_count(struct sheaf_cache *cache);
+/* what: one of slot_part, PART_RCU or PART_ALLOC; spare: not main. number: of the CPU, or of the
+ * thread slot, newest first. */
+typedef void slots_each_fn(void *arg, uint32_t number, unsigned part, bool spare,
+			   const struct sheaf *sheaf);
+void slots_each(struct sheaf_cache *cache, slots_each_fn *fn, void *arg);
 void slots_go(struct sheaf_cache *cache);
 
 /* Notes where each slot's rcu sheaf is; under the remote_lock, nothing is stopped. */
@@ -220,9 +241,6 @@ int registry_add(struct sheaf_cache *cache);
 /* Between these nobody makes, adopts or leaves a thread slot. Blocks for a moment. */
 void registry_hold(void);
 void registry_let_go(void);
-
-/* Slots of the cache whose thread has ended. */
-uint32_t registry_orphans(struct sheaf_cache *cache);
 
 /* End of an idle cache: no thread's table points to its slots any more. */
 void registry_remove(struct sheaf_cache *cache);

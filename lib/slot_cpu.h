@@ -65,7 +65,8 @@ enum slot_did {
 struct slot_trips {
 	uint64_t barn_alloc;
 	uint64_t barn_free;
-	uint64_t barn_failed;
+	uint64_t alloc_failed;
+	uint64_t free_failed;
 };
 
 /* The sheaves of a slot; never NULL: sheaf_none stands in. */

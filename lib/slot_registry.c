@@ -201,18 +201,6 @@ void registry_let_go(void)
 	pthread_mutex_unlock(&registry.lock);
 }
 
-uint32_t registry_orphans(struct sheaf_cache *cache)
-{
-	struct slot *slot;
-	uint32_t n = 0;
-
-	pthread_mutex_lock(&registry.lock);
-	for (slot = cache->slots; slot; slot = slot->next)
-		n += slot->orphan;
-	pthread_mutex_unlock(&registry.lock);
-	return n;
-}
-
 void registry_remove(struct sheaf_cache *cache)
 {
 	struct slot_record *record;

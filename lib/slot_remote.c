@@ -259,28 +259,72 @@ struct sheaf *slots_collect(struct sheaf_cache *cache, unsigned parts)
 	return list;
 }
 
-/* Of pair, what is not main may be main's double only if both are none. */
-static uint64_t count(const struct slot_sheaves *held)
-{
-	return (uint64_t)load_relaxed(&held->pair[0]->size) + load_relaxed(&held->pair[1]->size) +
-	       load_relaxed(&held->rcu->size);
-}
-
-uint64_t slots_count(struct sheaf_cache *cache)
+void slots_freeze(struct sheaf_cache *cache)
 {
 	struct slot *slot;
-	uint64_t n = 0;
-	uint32_t i;
 
-	/* Sheaves stand still (C2); their sizes may change meanwhile. */
-	for (i = 0; i < cache->cpus.n; i++)
-		n += count(&cache->cpus.slots[i].held);
-	if (cache->cpus.n)
-		return n;
-	for (slot = cache->stopped; slot; slot = slot->next) {
+	slots_stop(cache, PART_RCU | PART_ALLOC);
+	for (slot = cache->cpus.n ? NULL : cache->stopped; slot; slot = slot->next) {
 		seize(slot);
-		n += count(&slot->held);
+		slot->frozen = true; /* S5 */
 		pthread_mutex_unlock(&slot->lock);
 	}
-	return n;
+}
+
+void slots_thaw(struct sheaf_cache *cache)
+{
+	struct slot *slot;
+
+	for (slot = cache->cpus.n ? NULL : cache->stopped; slot; slot = slot->next) {
+		pthread_mutex_lock(&slot->lock);
+		slot->frozen = false;
+		pthread_mutex_unlock(&slot->lock);
+	}
+	slots_go(cache);
+}
+
+static void each_of(const struct slot_sheaves *held, uint32_t number, slots_each_fn *fn, void *arg)
+{
+	const struct sheaf *main = load_relaxed(&held->main), *rcu = load_relaxed(&held->rcu);
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		const struct sheaf *sheaf = load_relaxed(&held->pair[i]);
+
+		/* Both of pair may be none. */
+		if (!sheaf_is_none(sheaf))
+			fn(arg, number, PART_ALLOC, sheaf != main, sheaf);
+	}
+	if (!sheaf_is_none(rcu))
+		fn(arg, number, PART_RCU, false, rcu);
+}
+
+void slots_each(struct sheaf_cache *cache, slots_each_fn *fn, void *arg)
+{
+	struct slot *slot;
+	uint32_t i;
+
+	for (i = 0; i < cache->cpus.n; i++)
+		each_of(&cache->cpus.slots[i].held, i, fn, arg);
+	for (i = 0, slot = cache->cpus.n ? NULL : cache->stopped; slot; slot = slot->next)
+		each_of(&slot->held, i++, fn, arg);
+}
+
+static void count(void *arg, uint32_t number, unsigned part, bool spare, const struct sheaf *sheaf)
+{
+	struct slots_held *held = arg;
+	uint32_t size = load_relaxed(&sheaf->size);
+
+	(void)number;
+	(void)spare;
+	held->objects += size;
+	held->retired += part == PART_RCU ? size : 0;
+}
+
+struct slots_held slots_count(struct sheaf_cache *cache)
+{
+	struct slots_held held = {0};
+
+	slots_each(cache, count, &held);
+	return held;
 }

@@ -14,6 +14,7 @@
 #ifndef SHEAF_STATS_H
 #define SHEAF_STATS_H
 
+#include <sheaf/recycler.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,82 +33,122 @@ struct sheaf_cache;
 /** Counters of a cache; see sheaf_cache_stats(). Trips are visits to the next layer down. It only
  *  ever grows at its end. */
 struct sheaf_cache_stats {
-	/** As made: bytes of an object, objects per sheaf, barns. */
+	/** As made: name, bytes of an object, barns. Objects of a new sheaf now. */
+	char name[32];
 	size_t object_size;
-	uint32_t capacity;
 	uint32_t nodes;
+	uint32_t capacity;
 	/** Slots: one per CPU, or those ever made for threads; and those of threads that have ended. */
 	uint32_t slots;
 	uint32_t orphans;
-	/** Visits of slots to a barn, for allocation and for free; a trade is one visit. */
-	uint64_t barn_alloc_trips;
-	uint64_t barn_free_trips;
-	/** Of those, the ones that came back without what they went for. */
-	uint64_t barn_failed;
-	/** Barn races lost, all barns. */
-	uint64_t barn_races;
-	/** Visits to the backend, and objects that came and went. */
-	uint64_t backend_alloc_trips;
-	uint64_t backend_free_trips;
-	uint64_t backend_allocated;
-	uint64_t backend_freed;
-	/** Rcu sheaves sealed, and ripe ones taken back for use. */
-	uint64_t sealed;
-	uint64_t recycled;
+	/** Are slots per CPU? Can the cache retire? Has it debug mode? */
+	bool cpu_slots;
+	bool retires;
+	bool debug;
+
+	/** Objects that callers have: allocated, and neither freed nor retired. Those in lent sheaves
+	 *  are among them. */
+	uint64_t in_use;
+	/** Objects in slots, and of these the retired ones; in barns; in lent sheaves when they were
+	 *  last filled. */
+	uint64_t held_slots;
+	uint64_t held_rcu;
+	uint64_t held_barns;
+	uint64_t held_lent;
+	/** Objects in slots, held_slots includes them, that wait to go to the barn of their node. */
+	uint64_t held_cross;
+	/** Free objects that debug mode holds back. */
+	uint64_t held_quarantine;
+	/** Free objects that nowait calls left aside for the next normal call, and retired ones. */
+	uint64_t spilled;
+	uint64_t left_retired;
 	/** Retired objects waiting in recyclers, now and at most (sum of the peaks of the nodes). */
 	uint64_t in_flight;
 	uint64_t in_flight_peak;
-	/** Objects in slots, in barns, and in lent sheaves when they were last filled. */
-	uint64_t held_slots;
-	uint64_t held_barns;
-	uint64_t held_lent;
-	/** Prefilled sheaves lent, and those above capacity. */
-	uint64_t prefills;
-	uint64_t prefills_oversize;
-	/** Objects asked for by each prefill and refill, and how many of them were used. */
-	uint64_t prefill_asked[SHEAF_CACHE_PREFILLS];
-	uint64_t prefill_used[SHEAF_CACHE_PREFILLS];
+	/** Objects given up for want of any memory: retired ones inside a read section or signal
+	 *  handler, free ones in a signal handler if they cannot be chained. Nobody has them. */
+	uint64_t abandoned;
+	/** Sheaves in barns now, with objects and without; and lent ones. */
+	uint64_t barn_full;
+	uint64_t barn_empty;
+	uint64_t lent_sheaves;
+
+	/** Objects that came from the backend, and went there; and visits to it. */
+	uint64_t backend_allocated;
+	uint64_t backend_freed;
+	uint64_t backend_alloc_trips;
+	uint64_t backend_free_trips;
+	/** Bytes of objects that came from the backend and are not back; times that a budget
+	 *  refused some. */
+	uint64_t budget_used;
+	uint64_t budget_refused;
+	/** Bytes of the backend, as far as they are known: what is resident at most, and address space. From
+	 *  a slab backend as in struct sheaf_slab_stats, else the objects that are not back. */
+	uint64_t memory_touched;
+	uint64_t memory_mapped;
+	/** Is it a slab backend? Objects that its touched slabs have room for. */
+	bool slab;
+	uint64_t slab_room;
+
+	/** Visits of slots to a barn, for allocation and for free; a trade is one visit. */
+	uint64_t barn_alloc_trips;
+	uint64_t barn_free_trips;
+	/** Of those, the ones that came back without what they went for; and of these, for allocation. */
+	uint64_t barn_failed;
+	uint64_t barn_alloc_failed;
+	/** Barn races lost, all barns. */
+	uint64_t barn_races;
+	/** Visits to barns that took objects home to their node. */
+	uint64_t home_trips;
 	/** Calls that went round the slot because it was in use or could not be made. */
 	uint64_t bypassed;
-	/** Objects given up for want of any memory: retired ones inside a read section or signal
-	 *  handler, free ones in a signal handler if they cannot be chained. */
-	uint64_t abandoned;
+	/** Restartable sequences interrupted, as far as noticed: those of fast paths go to slow ones. */
+	uint64_t aborts;
+	/** Times that nowait calls left something, retired objects included. */
+	uint64_t spills;
+
+	/** Rcu sheaves sealed, and ripe ones taken back for use. */
+	uint64_t sealed;
+	uint64_t recycled;
 	/** Retired objects that were sealed by age; ripe ones that went to the backend because too much
 	 *  was in flight; times that allocation gave way, and that throttle waited. */
 	uint64_t aged;
 	uint64_t surplus;
 	uint64_t gave_way;
 	uint64_t throttled;
-	/** Bytes of objects that came from the backend and are not back; times that a budget
-	 *  refused some; objects that trims gave back; times that the capacity was tuned. */
-	uint64_t budget_used;
-	uint64_t budget_refused;
+	/** Sheaves by age when they were found ripe; bucket i is below 2^i * 16 us, the last is the rest. */
+	uint64_t ages[SHEAF_RECYCLER_AGES];
+
+	/** Prefilled sheaves lent, and those above capacity. */
+	uint64_t prefills;
+	uint64_t prefills_oversize;
+	/** Objects asked for by each prefill and refill, and how many of them were used. */
+	uint64_t prefill_asked[SHEAF_CACHE_PREFILLS];
+	uint64_t prefill_used[SHEAF_CACHE_PREFILLS];
+
+	/** Objects that trims gave back; times that the capacity was tuned. */
 	uint64_t trimmed;
 	uint64_t tuned;
-	/** Objects in slots, held_slots includes them, that wait to go to the barn of their node;
-	 *  and visits to barns that took such objects home. */
-	uint64_t held_cross;
-	uint64_t home_trips;
-	/** Free objects that nowait calls left aside for the next normal call, and how many times they
-	 *  left something, retired objects included. */
-	uint64_t spilled;
-	uint64_t spills;
-	/** Restartable sequences interrupted, as far as noticed: those of fast paths go to slow ones. */
-	uint64_t aborts;
-	/** Are slots per CPU? */
-	bool cpu_slots;
 };
 
 /**
- * Read the counters. Exact when the cache is at rest.
+ * Read the counters. Exact when the cache is at rest: no call is under way, nor a task of its source.
+ *
+ * While others go on, in_use and what is held are from one moment, but for
+ *  - what fast paths push to and pop from the slots of CPUs after it: one sheaf per slot at most, and
+ *    as much of retired objects. Slots of threads stand still;
+ *  - what is in the hands of calls that are at work beside a slot, which counts as in use: two
+ *    sheaves each, or what a bulk call moves.
+ * Other counters are recent values. In a child of fork(2) what other threads had in their
+ * hands is in use for ever.
  *
  * @param cache which
  * @param stats written
  * @param size sizeof(struct sheaf_cache_stats) of the caller: a library that knows less leaves zeros
  *	behind what it knows, one that knows more writes no more than this
  *
- * Context: any thread, not in a signal handler; may block for a short time. Ordering: none.
- *	Progress: blocking.
+ * Context: any thread, not in a signal handler; blocks for a short time, as do calls meanwhile
+ *	that need more than their fast path. Ordering: none. Progress: blocking.
  * Return: bytes of the struct that the library knows, @p size at most.
  */
 size_t sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stats, size_t size);

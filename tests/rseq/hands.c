@@ -401,7 +401,7 @@ static void take_over(void)
 			expected +=
 				!sheaf_is_none(seen[i].pair[0]) + !sheaf_is_none(seen[i].pair[1]);
 	}
-	if (slots_count(cache) > OBJECTS)
+	if (slots_count(cache).objects > OBJECTS)
 		storm_fault(FAULT_CHANGED);
 	/* Pops and pushes go on. */
 	dawdle(h);
