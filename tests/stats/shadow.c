@@ -331,12 +331,16 @@ END_TEST
 
 /*
  * While they go on. Each worker has between BASE and BASE + BURST objects, whatever the moment, and each
- * burst moves sheaves through the barn. So what is in use is known to within the bursts, and all that
- * the sum may be off by is what is pushed and popped meanwhile, and what is in hands.
+ * burst moves sheaves from one barn of many to another one, among some hundred free objects. So what
+ * is in use is known to within the bursts, and all that the sum may be off by is what is pushed
+ * and popped meanwhile, and what is in hands. If sheaves could move while barns are counted one after
+ * the other, the sum would be off by dozens.
  */
 #define BASE 30
-#define BURST 10
-#define STEADY_CAPACITY 3
+#define BURST 4
+#define STEADY_CAPACITY 2
+#define STEADY_NODES 64
+#define STEADY_FREE 400
 
 struct steady {
 	uint64_t state;
@@ -344,6 +348,16 @@ struct steady {
 } __attribute__((aligned(64)));
 
 static bool steady_retires;
+
+static int any_node(void *arg)
+{
+	static __thread uint64_t state;
+
+	(void)arg;
+	if (!state)
+		state = (uintptr_t)&state;
+	return (int)test_below(&state, STEADY_NODES);
+}
 
 static void *be_steady(void *arg)
 {
@@ -369,6 +383,7 @@ START_TEST(near_while_running)
 	const struct sheaf_gp_driver_attr spacing = {.size = sizeof(spacing), .spacing_us = 20};
 	const uint64_t least = (uint64_t)THREADS * BASE, most = (uint64_t)THREADS * (BASE + BURST);
 	static struct steady steady[THREADS];
+	static void *spare[STEADY_FREE];
 	struct sheaf_gp_urcu urcu;
 	pthread_t threads[THREADS];
 	uint64_t moved = 0;
@@ -380,9 +395,14 @@ START_TEST(near_while_running)
 	cache = arena_cache(&arena, (struct sheaf_cache_attr){.capacity = STEADY_CAPACITY,
 							      .barn_full = 40,
 							      .barn_empty = 40,
-							      .nodes = 1,
+							      .nodes = STEADY_NODES,
+							      .current_node = any_node,
+							      .trim_us = UINT32_MAX,
 							      .gp = &urcu.gp});
 	stop = false;
+	ck_assert_uint_eq(sheaf_cache_alloc_bulk(cache, 0, STEADY_FREE, spare), STEADY_FREE);
+	for (unsigned i = 0; i < STEADY_FREE; i++)
+		sheaf_cache_free(cache, spare[i]);
 	for (unsigned i = 0; i < THREADS; i++) {
 		steady[i].state = test_seed() + i;
 		ck_assert_uint_eq(sheaf_cache_alloc_bulk(cache, 0, BASE, steady[i].objects), BASE);
