@@ -11,6 +11,7 @@
  *
  *	cache.c          create, destroy
  *	cache_stats.c    statistics, check
+ *	cache_describe.c  what an address is
  *	cache_object.c   alloc, free, bulk
  *	cache_rcu.c      retire, barrier
  *	cache_ripe.c     limits of what is in flight, what comes back, tasks

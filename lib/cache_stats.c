@@ -15,7 +15,7 @@
  * Two things bound it. Slots are frozen while the places are counted (slots_freeze()), so
  * that calls stop where they want to move a sheaf into or out of their slot. And the order:
  *
- *	freed, [ freeze, slots, barns, recyclers, spilled, left, quarantine, thaw ], allocated
+ *	freeze, freed, slots, barns, recyclers, spilled, left, quarantine, allocated, thaw
  *
  *  G1  What is on its way is in somebody's hands, so it counts as in use. No place counts an object
  *      before it is there, or after it has left, but for the pushes and pops of G3: what is
@@ -25,7 +25,8 @@
  *      the backend to hands. Going from a place that is counted later to one that is counted
  *      earlier an object is missed at most, which adds to what is in use. Against the order
  *      it goes only to the backend: freed is read first, so who has left a place since is
- *      not in it; and allocated last, so what has come since is in it. From barns and recyclers
+ *      not in it; and allocated last, so what has come since is in it. Both while slots are frozen: else
+ *      what comes and goes before and after would be in one of the two only. From barns and recyclers
  *      to a slot nobody gets.
  *  G3  So the sum differs from what was in use in the moment of the freeze by
  *       - what fast paths pushed to and popped from the slots of CPUs since, which do not ask
@@ -178,6 +179,9 @@ static void count_frozen(struct sheaf_cache *cache, struct sheaf_cache_stats *st
 	slots_freeze(cache);
 	if (cross)
 		slots_freeze(cross);
+	/* G2: first of all. What others did before the freeze is seen after it: its fence lies between
+	 * (C2 in slot_cpu.h, S1 in slot.h), or the lock of each slot. acquire: nothing below is earlier. */
+	stats->backend_freed = load_acquire(&cache->backend_freed);
 	count_slots(cache, stats);
 	if (cross)
 		count_cross(cross, stats);
@@ -186,6 +190,7 @@ static void count_frozen(struct sheaf_cache *cache, struct sheaf_cache_stats *st
 	count_left(cache, stats);
 	if (watch_writes(cache))
 		stats->held_quarantine = debug_held_back(cache->watch->debug);
+	stats->backend_allocated = load_relaxed(&cache->backend_allocated);
 	if (cross)
 		slots_thaw(cross);
 	slots_thaw(cache);
@@ -201,11 +206,7 @@ static void count_objects(struct sheaf_cache *cache, struct sheaf_cache_stats *s
 	uint64_t gone;
 
 	stats->abandoned = load_relaxed(&cache->abandoned);
-	/* acquire: G2, first of all. What others did before the freeze is seen after it: its fence
-	 * lies between (C2 in slot_cpu.h, S1 in slot.h), or the lock of each slot. */
-	stats->backend_freed = load_acquire(&cache->backend_freed);
 	count_frozen(cache, stats);
-	stats->backend_allocated = load_relaxed(&cache->backend_allocated);
 	gone = stats->backend_freed + stats->abandoned + cache_held(stats);
 	/* G3: of few objects in use too many may be found where they are free. */
 	stats->in_use = stats->backend_allocated > gone ? stats->backend_allocated - gone : 0;
@@ -265,6 +266,19 @@ size_t sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *st
 
 	count(cache, &all);
 	return struct_copy(stats, size, &all, sizeof(all));
+}
+
+int sheaf_cache_walk(sheaf_cache_walk_fn *fn, void *arg)
+{
+	struct sheaf_cache *cache;
+	uint32_t next = 0;
+	int said = 0;
+
+	while (!said && (cache = registry_pin(&next)) != NULL) {
+		said = fn(arg, cache);
+		registry_unpin(cache);
+	}
+	return said;
 }
 
 unsigned sheaf_cache_slots(const struct sheaf_cache *cache, const char **why)

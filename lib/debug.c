@@ -164,6 +164,16 @@ uint64_t debug_held_back(const struct debug *d)
 	return n;
 }
 
+bool debug_holds_back(const struct debug *d, const void *block)
+{
+	uint32_t i;
+
+	for (i = 0; i < d->quarantine_n; i++)
+		if (load_relaxed(&d->quarantine[i]) == block)
+			return true;
+	return false;
+}
+
 void *debug_out(struct debug *d, void *block, const void *caller, bool nowait)
 {
 	struct debug_object *o = object_of(d, block), *guarded = NULL;
@@ -248,7 +258,7 @@ static struct debug_object *claim(struct debug *d, void *object, enum object_sta
 	return o;
 }
 
-static void *block_of(const struct debug *d, const struct debug_object *o)
+void *debug_block(const struct debug *d, const struct debug_object *o)
 {
 	return o->place ? o->block : (char *)o->object - d->front;
 }
@@ -256,7 +266,7 @@ static void *block_of(const struct debug *d, const struct debug_object *o)
 /* An object, opened, is free from here on: its block, for quarantine or sheaves. */
 static void *settle(struct debug *d, struct debug_object *o)
 {
-	void *block = block_of(d, o);
+	void *block = debug_block(d, o);
 	struct debug_object *lent;
 
 	if (!o->place) {
@@ -286,7 +296,7 @@ void *debug_retired(struct debug *d, void *object, const void *caller, bool nowa
 	if (!o)
 		return NULL;
 	object_close(d, o);
-	return block_of(d, o);
+	return debug_block(d, o);
 }
 
 /* What the user has of a block. */
@@ -337,7 +347,7 @@ void debug_hide(struct debug *d, struct sheaf *sheaf)
 			claim(d, sheaf->objects[i], OBJECT_RETIRED, (void *)d->cache->ripe, false);
 
 		if (o)
-			sheaf->objects[kept++] = block_of(d, o);
+			sheaf->objects[kept++] = debug_block(d, o);
 	}
 	sheaf->size = kept;
 }
@@ -397,7 +407,7 @@ size_t debug_came(struct debug *d, size_t n, void **blocks)
 		object_close(d, o);
 		/* Partner: the CAS of a free (D2), which must not meet an object that is half made. */
 		store_release(&o->state, OBJECT_FREE);
-		blocks[i] = block_of(d, o);
+		blocks[i] = debug_block(d, o);
 	}
 	return kept;
 }

@@ -160,3 +160,10 @@ struct debug_object *object_around(const void *address)
 		;
 	return o;
 }
+
+struct debug_object *object_at(const void *address)
+{
+	struct debug_object *o = object_find(address);
+
+	return o && load_relaxed(&o->state) != OBJECT_GONE ? o : object_around(address);
+}

@@ -272,12 +272,10 @@ void debug_leaks(struct debug *d, uint64_t loans)
 
 void sheaf_debug_explain(const void *address)
 {
-	const struct debug_object *o = object_find(address);
+	const struct debug_object *o = object_at(address);
 	struct sheaf_debug_trace got, gave;
 	struct text text = {.n = 0};
 
-	if (!o || load_relaxed(&o->state) == OBJECT_GONE)
-		o = object_around(address);
 	if (!o) {
 		add(&text, "libsheaf: %p is in no object of a cache with debug mode\n", address);
 		say(&text);

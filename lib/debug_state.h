@@ -109,6 +109,9 @@ struct debug_object *object_make(void *object);
 struct debug_object *object_around(const void *address);
 struct debug_object *object_first(void);
 
+/* The entry that an address is of: that of an object which begins there, else one around it. */
+struct debug_object *object_at(const void *address);
+
 /* The address as the book has it. One to one: an odd factor, and a shift that can be taken back. */
 static inline uint64_t object_bits(const void *object)
 {
@@ -190,6 +193,10 @@ size_t debug_release(struct debug *d, size_t n, void **blocks);
 
 /* How many are in it; exact if nobody frees meanwhile. */
 uint64_t debug_held_back(const struct debug *d);
+bool debug_holds_back(const struct debug *d, const void *block);
+
+/* The block of an entry. */
+void *debug_block(const struct debug *d, const struct debug_object *o);
 
 /* Is the next allocation to fail? *part, if not NULL: of so many, how many may come. */
 bool debug_refuses(struct debug *d, size_t *part);

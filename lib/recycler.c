@@ -277,6 +277,21 @@ void recycler_fork_parent(struct sheaf_recycler *recycler)
 	store_release(&recycler->busy, 0);
 }
 
+/* The queue is its taker's. What comes in meanwhile is put before what was there, and only a taker
+ * takes it off. */
+void recycler_visit(struct sheaf_recycler *recycler, recycler_visit_fn *fn, void *arg)
+{
+	const struct sheaf *sheaf;
+
+	recycler_fork_prepare(recycler);
+	for (sheaf = recycler->head; sheaf; sheaf = sheaf->link)
+		fn(arg, sheaf);
+	/* acquire: G2, partner the CAS in give */
+	for (sheaf = load_acquire(&recycler->incoming); sheaf; sheaf = sheaf->link)
+		fn(arg, sheaf);
+	recycler_fork_parent(recycler);
+}
+
 void recycler_fork_child(struct sheaf_recycler *recycler)
 {
 	const struct sheaf *lists[] = {recycler->incoming, recycler->head}, *sheaf;

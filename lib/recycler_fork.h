@@ -3,7 +3,7 @@
 
 /*
  * A recycler across fork(), for the fork handlers of who owns it and lets several threads
- * use it. Explained in recycler.c.
+ * use it; and a look into it. Explained in recycler.c.
  */
 #ifndef RECYCLER_FORK_H
 #define RECYCLER_FORK_H
@@ -13,6 +13,11 @@
 /* Keeps takers out: they find nothing from now on. Waits for the one inside, who never
  * blocks there. Givers are not kept out. */
 void recycler_fork_prepare(struct sheaf_recycler *recycler);
+
+/* Calls fn for each sheaf that is there, ripe or not, as the taker inside: others find nothing
+ * meanwhile. It must not block, nor use the recycler. */
+typedef void recycler_visit_fn(void *arg, const struct sheaf *sheaf);
+void recycler_visit(struct sheaf_recycler *recycler, recycler_visit_fn *fn, void *arg);
 
 /* After that in the parent: takers may come in. */
 void recycler_fork_parent(struct sheaf_recycler *recycler);

@@ -14,6 +14,7 @@
 #ifndef SHEAF_STATS_H
 #define SHEAF_STATS_H
 
+#include <sheaf/debug.h>
 #include <sheaf/recycler.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -152,6 +153,100 @@ struct sheaf_cache_stats {
  * Return: bytes of the struct that the library knows, @p size at most.
  */
 size_t sheaf_cache_stats(struct sheaf_cache *cache, struct sheaf_cache_stats *stats, size_t size);
+
+/** Called for a cache; anything but 0 ends the walk. */
+typedef int sheaf_cache_walk_fn(void *arg, struct sheaf_cache *cache);
+
+/**
+ * Call a function for each cache of the process.
+ *
+ * @param fn called on the calling thread, with no lock of the library held. The cache stays until it
+ *	returns: who destroys or checks it meanwhile waits for that. So fn may do with it whatever
+ *	is allowed beside other calls, walk, make caches and destroy others, but neither destroy nor
+ *	check this one, nor wait for who does. A child that it forks must not return from it.
+ * @param arg passed to @p fn
+ *
+ * Caches that are made or ended meanwhile are met or not; all others once.
+ *
+ * Context: any thread, not in a signal handler. Ordering: acquires what made the cache.
+ *	Progress: blocks for a moment for each cache, and in @p fn.
+ * Return: what fn returned last; 0 if there is no cache.
+ */
+int sheaf_cache_walk(sheaf_cache_walk_fn *fn, void *arg);
+
+/** Where an object is, as sheaf_describe() finds it. */
+enum sheaf_place {
+	/** No object of a cache is known at this address. */
+	SHEAF_PLACE_NONE,
+	/** A caller has it; or it is in a lent sheaf or on its way between two places, if that cannot
+	 *  be told apart. */
+	SHEAF_PLACE_IN_USE,
+	/** In main, the spare or the rcu sheaf of a slot; or in a slot that collects what goes to another
+	 *  NUMA node. */
+	SHEAF_PLACE_MAIN,
+	SHEAF_PLACE_SPARE,
+	SHEAF_PLACE_RCU,
+	SHEAF_PLACE_HOMEWARD,
+	/** In a sheaf of a barn. */
+	SHEAF_PLACE_BARN,
+	/** In a recycler, before and after its grace period has passed. */
+	SHEAF_PLACE_RIPENING,
+	SHEAF_PLACE_RIPE,
+	/** Held back by debug mode. */
+	SHEAF_PLACE_QUARANTINE,
+	/** Debug mode knows that no caller has it: it is in a lent sheaf, or on its way. */
+	SHEAF_PLACE_LENT,
+	/** Free memory of the backend. */
+	SHEAF_PLACE_BACKEND
+};
+
+/** What an address is; see sheaf_describe(). It only ever grows at its end. */
+struct sheaf_description {
+	enum sheaf_place place;
+	/** Number of the CPU, the thread slot (newest first), the barn or the recycler. */
+	uint32_t number;
+	/** The cache, which may end as soon as its owner wants; NULL if there is none. And its name. */
+	struct sheaf_cache *cache;
+	char name[32];
+	/** Where the object begins; bytes of it; and how far behind that the address is. NULL if the
+	 *  address is in memory of the cache's backend, but in no object. */
+	void *object;
+	size_t object_size;
+	ptrdiff_t offset;
+	/** Sheaves lent by the cache: if 0, what is in use is not in one. */
+	uint64_t lent_sheaves;
+	/** With debug mode: where it was last allocated, and last freed or retired. */
+	struct sheaf_debug_trace allocated;
+	struct sheaf_debug_trace freed;
+};
+
+/**
+ * Find out what an address is: of which cache, the beginning of its object, and where that is now.
+ *
+ * Objects of slab backends and of caches with debug mode are found wherever they are; those of other
+ * backends in slots, barns, recyclers. Other calls go on meanwhile, so an answer about
+ * an object that others use may be old when it comes. What signal handlers left aside is taken in
+ * first. Nothing is read at the address.
+ *
+ * @param address any, also of memory that is not there
+ * @param description written
+ * @param size sizeof(struct sheaf_description) of the caller
+ *
+ * Context: any thread, not in a signal handler, nor in a callback over ripe objects or an operation of
+ *	a backend; blocks as sheaf_cache_stats(). sheaf_debug_explain() is for signal handlers.
+ *	Ordering: none. Progress: blocking, O(objects that are free).
+ * Return: is an object or memory of a cache at the address? If not, place is
+ *	SHEAF_PLACE_NONE, and cache NULL.
+ */
+bool sheaf_describe(const void *address, struct sheaf_description *description, size_t size);
+
+/**
+ * A place in a few words of English.
+ *
+ * Context: any. Ordering: none. Progress: wait-free.
+ * Return: a constant string.
+ */
+const char *sheaf_place_name(enum sheaf_place place);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
