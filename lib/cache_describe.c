@@ -192,6 +192,9 @@ static bool describe_slab(struct search *s, const struct slab_found *found)
 	s->span = 1;
 	if (!search(s))
 		s->d->place = found->out ? SHEAF_PLACE_IN_USE : SHEAF_PLACE_BACKEND;
+	/* What the backend calls an object is a block. */
+	if (watch_writes(s->cache))
+		s->d->object = (char *)found->object + s->cache->watch->debug->front;
 	return true;
 }
 
