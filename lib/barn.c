@@ -83,6 +83,7 @@
 
 #include "base/atomic.h"
 #include "base/compiler.h"
+#include "base/probe.h"
 #include "barn_fork.h"
 
 #include <assert.h>
@@ -162,11 +163,19 @@ static void chain_push(struct sheaf_barn_side *side, struct sheaf *sheaf)
 	chain_link(side, sheaf, sheaf);
 }
 
+/* Another party was quicker. */
+static void race_lost(const struct sheaf_barn *barn, struct sheaf_barn_side *side)
+{
+	fetch_add_relaxed(&side->lost_races, 1);
+	PROBE(barn_race, barn, barn->node, (int)(side == &barn->full));
+}
+
 /*
  * Puts a sheaf into a vacant cell and returns what is filled then, or 0 if there is no vacant
  * cell. It counts as given if it was not in the chain before.
  */
-static uint64_t cell_put(struct sheaf_barn_side *side, struct sheaf *sheaf, bool given)
+static uint64_t cell_put(const struct sheaf_barn *barn, struct sheaf_barn_side *side,
+			 struct sheaf *sheaf, bool given)
 {
 	uint64_t vacant = ~load_relaxed(&side->filled);
 
@@ -185,16 +194,17 @@ static uint64_t cell_put(struct sheaf_barn_side *side, struct sheaf *sheaf, bool
 			 * acquire G6, partner itself */
 			return fetch_or_acq_rel(&side->filled, bit_of(i)) | bit_of(i);
 		}
-		fetch_add_relaxed(&side->lost_races, 1);
+		race_lost(barn, side);
 		vacant &= ~bit_of(i);
 	}
 	return 0;
 }
 
-static void side_put(struct sheaf_barn_side *side, struct sheaf *sheaf)
+static void side_put(const struct sheaf_barn *barn, struct sheaf_barn_side *side,
+		     struct sheaf *sheaf)
 {
 	uint64_t gives = load_relaxed(&side->chain_gives);
-	uint64_t filled = cell_put(side, sheaf, true);
+	uint64_t filled = cell_put(barn, side, sheaf, true);
 
 	if (filled) {
 		peak_raise(side, filled, gives);
@@ -241,7 +251,7 @@ static void chain_return(struct sheaf_barn_side *side, struct sheaf *rest)
  * Takes the newest sheaf of the chain, and moves some more to the cells. For that moment nobody else
  * finds the chain, so it is emptied, cut, and put back before anything else is done.
  */
-static struct sheaf *chain_take(struct sheaf_barn_side *side)
+static struct sheaf *chain_take(const struct sheaf_barn *barn, struct sheaf_barn_side *side)
 {
 	struct sheaf *mine, *last, *next, *sheaf;
 	uint64_t objects;
@@ -265,7 +275,7 @@ static struct sheaf *chain_take(struct sheaf_barn_side *side)
 	for (sheaf = mine->link; sheaf; sheaf = next) {
 		next = sheaf->link;
 		fetch_add_relaxed(&side->chain_takes, 1);
-		if (cell_put(side, sheaf, false))
+		if (cell_put(barn, side, sheaf, false))
 			continue;
 		fetch_sub_relaxed(&side->chain_takes, 1);
 		chain_push(side, sheaf);
@@ -289,7 +299,7 @@ static struct sheaf *cell_take_at(struct sheaf_barn_side *side, unsigned i)
 }
 
 /* Takes the sheaf in the highest filled cell; NULL if there is none. */
-static struct sheaf *cell_take(struct sheaf_barn_side *side)
+static struct sheaf *cell_take(const struct sheaf_barn *barn, struct sheaf_barn_side *side)
 {
 	struct sheaf *sheaf;
 	uint64_t filled;
@@ -298,17 +308,17 @@ static struct sheaf *cell_take(struct sheaf_barn_side *side)
 		sheaf = cell_take_at(side, 63 - (unsigned)__builtin_clzll(filled));
 		if (sheaf)
 			return sheaf;
-		fetch_add_relaxed(&side->lost_races, 1);
+		race_lost(barn, side);
 	}
 	return NULL;
 }
 
-static struct sheaf *side_take(struct sheaf_barn_side *side)
+static struct sheaf *side_take(const struct sheaf_barn *barn, struct sheaf_barn_side *side)
 {
-	struct sheaf *sheaf = cell_take(side);
+	struct sheaf *sheaf = cell_take(barn, side);
 
 	if (!sheaf)
-		sheaf = chain_take(side);
+		sheaf = chain_take(barn, side);
 	if (sheaf)
 		sheaf->link = NULL;
 	else
@@ -316,12 +326,23 @@ static struct sheaf *side_take(struct sheaf_barn_side *side)
 	return sheaf;
 }
 
-static int side_give(struct sheaf_barn_side *side, struct sheaf *sheaf)
+static int side_give(const struct sheaf_barn *barn, struct sheaf_barn_side *side,
+		     struct sheaf *sheaf)
 {
-	if (side_full(side))
-		return -ENOSPC;
-	side_put(side, sheaf);
-	return 0;
+	int err = side_full(side) ? -ENOSPC : 0;
+
+	PROBE(barn_give, barn, barn->node, (int)(side == &barn->full), sheaf, err);
+	if (!err)
+		side_put(barn, side, sheaf);
+	return err;
+}
+
+static struct sheaf *take(const struct sheaf_barn *barn, struct sheaf_barn_side *side)
+{
+	struct sheaf *sheaf = side_take(barn, side);
+
+	PROBE(barn_take, barn, barn->node, (int)(side == &barn->full), sheaf);
+	return sheaf;
 }
 
 void sheaf_barn_init(struct sheaf_barn *barn, int node, uint32_t full_limit, uint32_t empty_limit)
@@ -340,47 +361,49 @@ int sheaf_barn_fini(struct sheaf_barn *barn)
 
 struct sheaf *sheaf_barn_take_full(struct sheaf_barn *barn)
 {
-	return side_take(&barn->full);
+	return take(barn, &barn->full);
 }
 
 struct sheaf *sheaf_barn_take_empty(struct sheaf_barn *barn)
 {
-	return side_take(&barn->empty);
+	return take(barn, &barn->empty);
 }
 
 int sheaf_barn_give_full(struct sheaf_barn *barn, struct sheaf *sheaf)
 {
-	return sheaf_empty(sheaf) ? -EINVAL : side_give(&barn->full, sheaf);
+	return sheaf_empty(sheaf) ? -EINVAL : side_give(barn, &barn->full, sheaf);
 }
 
 int sheaf_barn_give_empty(struct sheaf_barn *barn, struct sheaf *sheaf)
 {
-	return sheaf_empty(sheaf) ? side_give(&barn->empty, sheaf) : -EINVAL;
+	return sheaf_empty(sheaf) ? side_give(barn, &barn->empty, sheaf) : -EINVAL;
 }
 
 void sheaf_barn_keep(struct sheaf_barn *barn, struct sheaf *sheaf)
 {
-	side_put(sheaf_empty(sheaf) ? &barn->empty : &barn->full, sheaf);
+	struct sheaf_barn_side *side = sheaf_empty(sheaf) ? &barn->empty : &barn->full;
+
+	PROBE(barn_give, barn, barn->node, (int)(side == &barn->full), sheaf, 0);
+	side_put(barn, side, sheaf);
 }
 
 struct sheaf *sheaf_barn_trade_empty(struct sheaf_barn *barn, struct sheaf *empty)
 {
-	struct sheaf *full = side_take(&barn->full);
+	struct sheaf *full = side_take(barn, &barn->full);
 
+	PROBE(barn_trade, barn, barn->node, 1, empty, full);
 	if (full)
-		side_put(&barn->empty, empty);
+		side_put(barn, &barn->empty, empty);
 	return full;
 }
 
 struct sheaf *sheaf_barn_trade_full(struct sheaf_barn *barn, struct sheaf *full)
 {
-	struct sheaf *empty;
+	struct sheaf *empty = side_full(&barn->full) ? NULL : side_take(barn, &barn->empty);
 
-	if (side_full(&barn->full))
-		return NULL;
-	empty = side_take(&barn->empty);
+	PROBE(barn_trade, barn, barn->node, 0, full, empty);
 	if (empty)
-		side_put(&barn->full, full);
+		side_put(barn, &barn->full, full);
 	return empty;
 }
 
@@ -396,12 +419,13 @@ void sheaf_barn_set_limits(struct sheaf_barn *barn, uint32_t full_limit, uint32_
 }
 
 /* Cells one by one, the chain as a whole. */
-static size_t side_drain(struct sheaf_barn_side *side, sheaf_barn_drain_fn *fn, void *arg)
+static size_t side_drain(const struct sheaf_barn *barn, struct sheaf_barn_side *side,
+			 sheaf_barn_drain_fn *fn, void *arg)
 {
 	struct sheaf *sheaf, *next;
 	size_t n = 0;
 
-	for (sheaf = cell_take(side); sheaf; sheaf = cell_take(side), n++)
+	for (sheaf = cell_take(barn, side); sheaf; sheaf = cell_take(barn, side), n++)
 		fn(arg, sheaf);
 	for (sheaf = chain_detach(side); sheaf; sheaf = next, n++) {
 		next = sheaf->link;
@@ -413,9 +437,11 @@ static size_t side_drain(struct sheaf_barn_side *side, sheaf_barn_drain_fn *fn, 
 
 size_t sheaf_barn_drain(struct sheaf_barn *barn, sheaf_barn_drain_fn *fn, void *arg)
 {
-	size_t n = side_drain(&barn->full, fn, arg);
+	size_t n = side_drain(barn, &barn->full, fn, arg);
 
-	return n + side_drain(&barn->empty, fn, arg);
+	n += side_drain(barn, &barn->empty, fn, arg);
+	PROBE(barn_drain, barn, barn->node, n);
+	return n;
 }
 
 /* The lowest cells that hold what they held, and the chain if nothing was pushed on it; G7. */

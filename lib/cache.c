@@ -8,6 +8,7 @@
 #include "base/attr.h"
 #include "base/memory.h"
 #include "base/module.h"
+#include "base/probe.h"
 #include "base/topology.h"
 #include "watch.h"
 
@@ -101,6 +102,7 @@ size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, 
 		budget_release(cache, may - got);
 	}
 	fetch_add_relaxed(&cache->backend_alloc_trips, 1);
+	PROBE(backend_alloc, PROBE_CACHE(cache), numa, may, got);
 	if (cache->ctor && got && !cache->watch)
 		cache->ctor(cache->ctor_arg, got, objects);
 	/* Again: backends and constructors may use caches. */
@@ -117,6 +119,7 @@ void backend_put(struct sheaf_cache *cache, size_t n, void *const *objects)
 	else
 		blocks_out(cache, n, objects);
 	fetch_add_relaxed(&cache->backend_free_trips, 1);
+	PROBE(backend_free, PROBE_CACHE(cache), n);
 	cache->backend.ops->free_bulk(cache->backend.ctx, n, objects);
 	/* After they are gone: F9 in cache_fork.c. */
 	fetch_add_relaxed(&cache->backend_freed, n);
@@ -411,6 +414,7 @@ int cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr
 	annotate_pool_begin(c, c->ctor != NULL);
 	if (!cross_of)
 		registry_open(c);
+	PROBE(cache_create, PROBE_CACHE(c), c->object_size, c->capacity);
 	*cache = c;
 	return 0;
 }
@@ -441,6 +445,7 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live)
 	if (live)
 		*live = out;
 	cache_count_loans(cache, &stats);
+	PROBE(cache_destroy, PROBE_CACHE(cache), out);
 	if (out || stats.lent_sheaves) {
 		if (cache->watch)
 			watch_leaks(cache, stats.lent_sheaves);
@@ -466,6 +471,7 @@ int sheaf_cache_set_capacity(struct sheaf_cache *cache, uint32_t capacity)
 
 	if (!capacity || capacity > CAPACITY_MAX)
 		return -EINVAL;
+	PROBE(capacity, PROBE_CACHE(cache), cache_capacity(cache), capacity);
 	store_relaxed(&cache->capacity, capacity);
 	if (cache->cross)
 		sheaf_cache_set_capacity(cache->cross, capacity);

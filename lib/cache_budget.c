@@ -24,6 +24,8 @@
 #define _GNU_SOURCE
 #include "cache_state.h"
 
+#include "base/probe.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -132,8 +134,10 @@ size_t budget_reserve_hard(struct sheaf_cache *cache, unsigned flags, size_t n, 
 		return may;
 	if (!(flags & SHEAF_NOWAIT) && !cache_inside_ripe())
 		may += reclaim(cache, least - may);
-	if (may < least)
+	if (may < least) {
 		fetch_add_relaxed(&cache->budget_refused, 1);
+		PROBE(budget_refused, PROBE_CACHE(cache), least, may);
+	}
 	return may;
 }
 
@@ -154,6 +158,7 @@ bool budget_wait(struct sheaf_cache *cache, unsigned *tries)
 	if (cache_inside_ripe() || (cache->gp && sheaf_gp_read_ongoing(cache->gp)))
 		return false;
 	*tries = 0;
+	PROBE(budget_wait, PROBE_CACHE(cache));
 	if (cache->gp)
 		(void)sheaf_gp_wait(cache->gp, sheaf_gp_ticket(cache->gp));
 	nanosleep(&(struct timespec){.tv_nsec = WAIT_NS}, NULL);

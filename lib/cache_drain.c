@@ -8,6 +8,8 @@
  * the backend is never called while a slot is held.
  */
 #include "cache_state.h"
+
+#include "base/probe.h"
 #include "watch.h"
 
 static size_t discard_list(struct sheaf_cache *cache, struct sheaf *list)
@@ -45,7 +47,9 @@ size_t cache_drain_slots(struct sheaf_cache *cache)
 	/* First home, that is to the barns. */
 	if (cache->cross)
 		cache_drain_slots(cache->cross);
-	return n + discard_list(cache, list);
+	n += discard_list(cache, list);
+	PROBE(drain, PROBE_CACHE(cache), n);
+	return n;
 }
 
 size_t cache_drain_barns(struct sheaf_cache *cache)
@@ -73,6 +77,7 @@ size_t sheaf_cache_shrink(struct sheaf_cache *cache)
 		objects += sheaf_discard(cache, ripe);
 	objects += cache_drain_slots(cache);
 	objects += cache_drain_barns(cache);
+	PROBE(shrink, PROBE_CACHE(cache), objects);
 	/* What the backend keeps of that is its own to decide: the next allocation may be near. */
 	return objects;
 }

@@ -37,6 +37,7 @@
  */
 #include "base/fork.h"
 #include "base/membarrier.h"
+#include "base/probe.h"
 #include "base/rseq.h"
 #include "barn_fork.h"
 #include "cache_state.h"
@@ -91,11 +92,13 @@ static void let_go_in_child(struct sheaf_cache *cache)
 static void prepare(void)
 {
 	registry_fork_prepare(hold);
+	PROBE(fork, 0);
 }
 
 static void parent(void)
 {
 	registry_fork_parent(let_go);
+	PROBE(fork, 1);
 }
 
 static void child(void)
@@ -105,6 +108,7 @@ static void child(void)
 	debug_fork_child();
 	budget_fork_child(NULL);
 	registry_fork_child(let_go_in_child);
+	PROBE(fork, 2);
 }
 
 int cache_fork_init(void)

@@ -37,6 +37,7 @@
 #include "cache_state.h"
 
 #include "base/memory.h"
+#include "base/probe.h"
 #include "base/report.h"
 #include "watch.h"
 
@@ -145,6 +146,7 @@ static void spill(const struct sheaf_cache *cache, struct cache_node *node, void
 	void *head = load_relaxed(&node->spilled);
 
 	fetch_add_relaxed(&node->spilled_objects, n);
+	PROBE(spill, PROBE_CACHE(cache), n);
 	do {
 		chain_set(cache, last, head);
 		/* release: N2 */
@@ -163,6 +165,7 @@ static void leave_sealed(struct sheaf_cache *cache, struct cache_node *node, str
 
 	fetch_add_relaxed(&cache->spills, 1);
 	fetch_add_relaxed(&node->left_objects, sheaf->size);
+	PROBE(spill, PROBE_CACHE(cache), sheaf->size);
 	sheaf->node = (uint16_t)(node - cache->node);
 	do {
 		sheaf->link = head;
@@ -180,6 +183,7 @@ static bool leave_noted(struct sheaf_cache *cache, struct cache_node *node, void
 		return false;
 	fetch_add_relaxed(&cache->spills, 1);
 	fetch_add_relaxed(&node->left_objects, 1);
+	PROBE(spill, PROBE_CACHE(cache), 1);
 	note->object = object;
 	do {
 		note->next = head;

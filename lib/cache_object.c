@@ -27,6 +27,7 @@
 #include "cache_state.h"
 
 #include "base/memory.h"
+#include "base/probe.h"
 #include "watch.h"
 
 /* In a row, without an object between them. */
@@ -97,6 +98,7 @@ static size_t get_round(struct sheaf_cache *cache, unsigned flags, size_t n, voi
 	size_t done = 0;
 
 	fetch_add_relaxed(&cache->bypassed, 1);
+	PROBE(bypass, PROBE_CACHE(cache), n);
 	while (done < n) {
 		struct sheaf *sheaf = sheaf_barn_take_full(&node->barn);
 
@@ -128,6 +130,7 @@ static size_t put_round(struct sheaf_cache *cache, size_t n, void *const *object
 	size_t done = 0;
 
 	fetch_add_relaxed(&cache->bypassed, 1);
+	PROBE(bypass, PROBE_CACHE(cache), n);
 	while (done < n) {
 		struct sheaf *sheaf = barn_take_roomy(&node->barn);
 
@@ -161,6 +164,7 @@ static struct sheaf *take_filled(struct sheaf_cache *cache, unsigned flags, stru
 	} else {
 		sheaf = sheaf_barn_take_full(&node->barn);
 	}
+	PROBE(alloc_trip, PROBE_CACHE(cache), sheaf);
 	if (sheaf)
 		return sheaf;
 	fetch_add_relaxed(&trips->alloc_failed, 1);
@@ -301,6 +305,7 @@ static struct sheaf *take_empty(struct sheaf_cache *cache, struct sheaf **full, 
 
 	fetch_add_relaxed(&trips->barn_free, 1);
 	empty = was ? sheaf_barn_trade_full(&node->barn, was) : sheaf_barn_take_empty(&node->barn);
+	PROBE(free_trip, PROBE_CACHE(cache), was, empty);
 	if (empty) {
 		*full = NULL;
 		return sheaf_renew(cache, empty);

@@ -21,6 +21,7 @@
  */
 #include "cache_state.h"
 
+#include "base/probe.h"
 #include "base/report.h"
 #include "watch.h"
 
@@ -132,6 +133,7 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 	if (n > PREFILL_MAX || (unlikely(cache->watch) && watch_refuses(cache, NULL)))
 		return NULL;
 	sheaf = borrow(cache, n, flags);
+	PROBE(prefill, PROBE_CACHE(cache), n, sheaf);
 	if (!sheaf)
 		return NULL;
 	if (unlikely(cache->watch)) {
@@ -150,6 +152,7 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 
 static void overused(struct sheaf_cache *cache, const struct sheaf *sheaf, const void *caller)
 {
+	PROBE(overuse, PROBE_CACHE(cache), sheaf->stamp, caller);
 	if (!cache->overuse && watch_overuse(cache, caller))
 		return;
 	if (!cache->overuse)
@@ -232,6 +235,7 @@ static int refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, u
 		fetch_add_relaxed(&cache->lent_objects, size);
 		return -ENOMEM;
 	}
+	PROBE(prefill_refill, PROBE_CACHE(cache), (*sheaf)->stamp, top - size, n);
 	count_bucket(cache->prefill_used, top - size);
 	count_bucket(cache->prefill_asked, n);
 	fetch_add_relaxed(&cache->refills, 1);
@@ -267,6 +271,7 @@ void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
 		(void)watch_sheaf_busy(cache, sheaf, __builtin_return_address(0), false);
 		watch_sheaf_leave(cache, sheaf);
 	}
+	PROBE(prefill_return, PROBE_CACHE(cache), sheaf->stamp, lent_top(sheaf) - sheaf->size);
 	count_bucket(cache->prefill_used, lent_top(sheaf) - sheaf->size);
 	fetch_sub_relaxed(&cache->lent_objects, lent_top(sheaf));
 	take_in(cache, sheaf, false);

@@ -34,6 +34,7 @@
  */
 #include "cache_state.h"
 
+#include "base/probe.h"
 #include "base/report.h"
 #include "base/wait.h"
 #include "watch.h"
@@ -111,6 +112,7 @@ void cache_seal(struct sheaf_cache *cache, struct cache_node *node, struct sheaf
 {
 	uint32_t objects = sheaf->size;
 
+	PROBE(seal, PROBE_CACHE(cache), node - cache->node, objects);
 	sheaf->node = (uint16_t)(node - cache->node);
 	(void)sheaf_recycler_give(&node->recycler, sheaf);
 	/* From here on the sheaf is another's. */
@@ -131,8 +133,10 @@ static struct sheaf *take_from(struct sheaf_cache *cache, struct cache_node *nod
 {
 	struct sheaf *sheaf = sheaf_recycler_take(&node->recycler);
 
-	if (sheaf)
+	if (sheaf) {
+		PROBE(ripe, PROBE_CACHE(cache), node - cache->node, sheaf->size);
 		cache_ripe_in(cache, sheaf, nowait);
+	}
 	return sheaf;
 }
 
@@ -176,6 +180,7 @@ struct sheaf *cache_wait_ripe(struct sheaf_cache *cache, struct cache_node *node
 	if (!cache->gp || inside || !pressed(cache) || sheaf_gp_read_ongoing(cache->gp))
 		return NULL;
 	fetch_add_relaxed(&cache->gave_way, 1);
+	PROBE(gave_way, PROBE_CACHE(cache));
 	sheaf_gp_give_way(cache->gp);
 	/* The driver puts them there. */
 	if (cache->ripe_by_driver)
@@ -215,10 +220,13 @@ int sheaf_cache_throttle(struct sheaf_cache *cache)
 	if (inside)
 		fatal("cache %s: throttle called by a callback for ripe objects", cache->name);
 	fetch_add_relaxed(&cache->throttled, 1);
+	PROBE(throttle_begin, PROBE_CACHE(cache));
 	do {
 		err = sheaf_gp_wait(cache->gp, sheaf_gp_ticket(cache->gp));
-		if (err)
+		if (err) {
+			PROBE(throttle_end, PROBE_CACHE(cache), err);
 			return err;
+		}
 		if (!cache->ripe_by_driver) {
 			discard_ripe(cache);
 			continue;
@@ -227,6 +235,7 @@ int sheaf_cache_throttle(struct sheaf_cache *cache)
 		sheaf_gp_arm(cache->gp, &cache->ripe_task);
 		wait_a_little(&turns);
 	} while (in_flight(cache) > load_relaxed(&cache->rcu_hard_limit));
+	PROBE(throttle_end, PROBE_CACHE(cache), err);
 	return 0;
 }
 
@@ -276,6 +285,7 @@ static void age_run(struct sheaf_gp_task *task)
 {
 	struct sheaf_cache *cache = container_of(task, struct sheaf_cache, age_task);
 
+	PROBE(age_look, PROBE_CACHE(cache));
 	if (cache_seal_aged(cache))
 		sheaf_gp_arm(cache->gp, task);
 }

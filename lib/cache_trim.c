@@ -30,6 +30,7 @@
  */
 #include "cache_state.h"
 
+#include "base/probe.h"
 #include "gp_keeper.h"
 
 #include <errno.h>
@@ -162,6 +163,7 @@ static bool trim(struct sheaf_cache *cache, size_t *objects)
 	if (trimming.objects && cache->backend.ops->trim)
 		cache->backend.ops->trim(cache->backend.ctx);
 	fetch_add_relaxed(&cache->trimmed, trimming.objects);
+	PROBE(trim, PROBE_CACHE(cache), trimming.objects);
 	if (cache->tuning.on)
 		tune(cache, look.trips);
 	*objects = trimming.objects;

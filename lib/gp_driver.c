@@ -94,6 +94,7 @@
 #include "base/compiler.h"
 #include "base/futex.h"
 #include "base/memory.h"
+#include "base/probe.h"
 #include "base/report.h"
 #include "gp_driver.h"
 #include "gp_fork.h"
@@ -135,6 +136,7 @@ static void count_cost(struct sheaf_gp_driver *driver, uint64_t cost)
 {
 	uint64_t before = load_relaxed(&driver->cost_ns), pause;
 
+	PROBE(gp_cost, driver, cost, before);
 	cost = before ? (7 * before + cost) / 8 : cost;
 	pause = driver->spacing_ns ? driver->spacing_ns : cost * 1000 / driver->share;
 	if (!driver->spacing_ns && pause < SPACING_LEAST_NS)
@@ -159,6 +161,7 @@ static void run_period(struct sheaf_gp_driver *driver)
 		period = (old & ~FLAGS) + PERIOD;
 		/* acq_rel: G1, partner fetch_or in driver_ticket() */
 	} while (!cas_acq_rel(&driver->begun, &old, period));
+	PROBE(gp_begin, driver, period);
 
 	driver->kind->synchronize(driver);
 	/* From read sections, by sheaf_gp_read_unlock() or <sheaf/rcu.h>. */
@@ -169,6 +172,7 @@ static void run_period(struct sheaf_gp_driver *driver)
 	fetch_add_relaxed(&driver->periods, 1);
 	/* release: G4, partner sheaf_gp_elapsed() */
 	store_release(&driver->gp.completed, period);
+	PROBE(gp_end, driver, period);
 	count_cost(driver, thread_ns() - start);
 	if (gated)
 		gp_gate_leave();
@@ -364,6 +368,7 @@ static bool start_driver(struct sheaf_gp_driver *driver)
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);
 		if (create_driver(driver) == 0) {
+			PROBE(gp_driver, driver);
 			pthread_setname_np(driver->thread, "sheaf-gp");
 			/* release: partner load_acquire in has_driver() */
 			store_release(&driver->running, gp_fork_generation);
@@ -397,8 +402,10 @@ static void driver_hurry(struct sheaf_gp *gp)
 	if (unlikely(!has_driver(driver)) && (load_relaxed(&driver->begun) & WANTED))
 		start_driver(driver);
 	/* One wake-up per pause: the driver clears the flag when the pause is over. */
-	if (!load_relaxed(&driver->hurried) && !fetch_or_acq_rel(&driver->hurried, 1))
+	if (!load_relaxed(&driver->hurried) && !fetch_or_acq_rel(&driver->hurried, 1)) {
+		PROBE(gp_hurry, driver);
 		wake_driver(driver);
+	}
 }
 
 /* Without a driver the waiters run the periods, one at a time. */
@@ -415,6 +422,7 @@ static void wait_elapsed(struct sheaf_gp_driver *driver, uint64_t ticket)
 	if (!sheaf_gp_elapsed(&driver->gp, ticket) && !has_driver(driver))
 		start_driver(driver);
 	while (!sheaf_gp_elapsed(&driver->gp, ticket)) {
+		PROBE(gp_wait, driver, ticket);
 		/* acquire: partner fetch_add in run_period(); changes after `completed` */
 		uint32_t done = load_acquire(&driver->done);
 
@@ -462,6 +470,7 @@ static void driver_give_way(struct sheaf_gp *gp)
 
 	if (!(begun & WANTED) && (begun & ~FLAGS) == load_relaxed(&gp->completed))
 		return;
+	PROBE(gp_give_way, driver);
 	driver_hurry(gp);
 	futex_wait(&driver->done, done, clock_ns() + GIVE_WAY_NS);
 }

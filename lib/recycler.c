@@ -57,6 +57,7 @@
 #include "base/attr.h"
 #include "base/compiler.h"
 #include "base/futex.h"
+#include "base/probe.h"
 #include "base/wait.h"
 #include "recycler_fork.h"
 
@@ -120,6 +121,7 @@ bool sheaf_recycler_give(struct sheaf_recycler *recycler, struct sheaf *sheaf)
 
 	sheaf->stamp = now_us();
 	sheaf->ticket = sheaf_gp_ticket(recycler->gp);
+	PROBE(recycler_give, recycler, sheaf, sheaf->ticket, objects);
 	note_ticket(recycler, sheaf->ticket);
 	do {
 		sheaf->link = head;
@@ -179,9 +181,10 @@ static struct sheaf *queue_pop(struct sheaf_recycler *recycler)
 
 static void count_age(struct sheaf_recycler *recycler, const struct sheaf *sheaf)
 {
-	uint32_t units = (now_us() - sheaf->stamp) / 16;
+	uint32_t age = now_us() - sheaf->stamp, units = age / 16;
 	unsigned bucket = units ? 32 - (unsigned)__builtin_clz(units) : 0;
 
+	PROBE(recycler_take, recycler, sheaf, sheaf->size, age);
 	if (bucket >= SHEAF_RECYCLER_AGES)
 		bucket = SHEAF_RECYCLER_AGES - 1;
 	store_relaxed(&recycler->ages[bucket], recycler->ages[bucket] + 1);

@@ -59,6 +59,7 @@
 #include "slab_types.h"
 
 #include "base/annotate.h"
+#include "base/probe.h"
 #include "base/report.h"
 #include "base/topology.h"
 #include "slab_free.h"
@@ -331,6 +332,7 @@ static size_t slab_alloc_bulk(void *ctx, int wanted, unsigned flags, size_t n, v
 	}
 	if (got < n && wanted >= 0)
 		got += others_take(s, k, flags, n - got, objects + got);
+	PROBE(slab_refill, s, &s->name[0], k, n, got);
 	if (s->ctor)
 		construct(s, got, objects);
 	else if (!s->gp)

@@ -21,6 +21,7 @@
 #include "slab_free.h"
 
 #include "base/annotate.h"
+#include "base/probe.h"
 #include "base/topology.h"
 #include "slab_misuse.h"
 #include "slab_place.h"
@@ -159,6 +160,7 @@ void slab_free_bulk(void *ctx, size_t n, void *const *objects)
 {
 	size_t chunk;
 
+	PROBE(slab_free, ctx, &((struct sheaf_slab *)ctx)->name[0], n);
 	for (unsigned calls = 1; n; calls = 0, n -= chunk, objects += chunk) {
 		chunk = n < FREE_CHUNK ? n : FREE_CHUNK;
 		free_chunk(ctx, chunk, objects, calls);

@@ -34,6 +34,7 @@
 
 #include "base/annotate.h"
 #include "base/memory.h"
+#include "base/probe.h"
 #include "base/topology.h"
 #include "slab_registry.h"
 
@@ -135,6 +136,7 @@ struct region *region_create(struct sheaf_slab *s, unsigned node)
 	regions = region_enter(region);
 	if (!regions)
 		goto no_map;
+	PROBE(region_map, s, &s->name[0], node, region->base);
 	advise(region->base, node, s->bind, s->huge && regions > s->nodes);
 	if (!s->gp)
 		annotate_shut(region->base, SHEAF_SLAB_REGION);
@@ -150,6 +152,7 @@ no_memory:
 /* Off the map first: once unmapped, the address may be another region's. */
 static void region_destroy(struct region *region)
 {
+	PROBE(region_unmap, region->owner, &region->owner->name[0], region->node, region->base);
 	region_leave(region);
 	annotate_open(region->base, SHEAF_SLAB_REGION);
 	memory_unmap(region->base, SHEAF_SLAB_REGION);
@@ -211,5 +214,6 @@ size_t region_discard(struct region *region, const uint64_t *set)
 			bytes += discard_run(region, start, i);
 		start = i + 1;
 	}
+	PROBE(region_discard, region->owner, &region->owner->name[0], region->node, bytes);
 	return bytes;
 }

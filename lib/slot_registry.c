@@ -19,6 +19,7 @@
 
 #include "base/membarrier.h"
 #include "base/memory.h"
+#include "base/probe.h"
 #include "base/wait.h"
 #include "cache_state.h"
 
@@ -132,6 +133,7 @@ static struct slot *slot_take(struct sheaf_cache *cache)
 
 	for (slot = cache->slots; slot; slot = slot->next)
 		if (slot->orphan) {
+			PROBE(slot_make, PROBE_CACHE(cache), slot, 1);
 			slot->orphan = false;
 			return slot;
 		}
@@ -146,6 +148,7 @@ static struct slot *slot_take(struct sheaf_cache *cache)
 	/* release: whoever walks the list sees the slot as made; partner slots_stop() */
 	store_release(&cache->slots, slot);
 	cache_fit_barns(cache, ++cache->thread_slots);
+	PROBE(slot_make, PROBE_CACHE(cache), slot, 0);
 	return slot;
 }
 

@@ -8,6 +8,7 @@
 #include "slot.h"
 
 #include "base/membarrier.h"
+#include "base/probe.h"
 #include "base/wait.h"
 #include "cache_state.h"
 
@@ -59,6 +60,7 @@ static bool thread_slots_stop(struct sheaf_cache *cache, unsigned parts)
 
 void slots_stop(struct sheaf_cache *cache, unsigned parts)
 {
+	PROBE(stop, PROBE_CACHE(cache), parts);
 	if (cache->cpus.n) {
 		if (cpu_slots_stop(cache, parts))
 			rseq_fence(); /* C2 */
@@ -149,6 +151,7 @@ void slots_go(struct sheaf_cache *cache)
 	struct slot *slot;
 	uint32_t i;
 
+	PROBE(go, PROBE_CACHE(cache));
 	/* C2: what was done to the slots is there for who sees stop gone. */
 	for (i = 0; i < cache->cpus.n; i++) {
 		if (!cache->cpus.slots[i].taken)

@@ -5,6 +5,7 @@
  * How many objects writes take at most, and setting them aside. The proof is that of
  * guarantee 9 in tree.c.
  */
+#include "base/probe.h"
 #include "tree_node.h"
 
 /* g(p) of guarantee 9. */
@@ -61,6 +62,7 @@ int sheaf_tree_prepare(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, ui
 	prep->sheaf = sheaf_cache_prefill(
 		tree->nodes, (uint32_t)tree_bound(tree_objects(tree), height, 0, writes),
 		SHEAF_STRICT);
+	PROBE(tree_prepare, tree, writes, height, prep->sheaf);
 	return prep->sheaf ? 0 : -ENOMEM;
 }
 
@@ -81,6 +83,7 @@ bool sheaf_tree_prepared_locked(const struct sheaf_tree *tree, const struct shea
 
 void sheaf_tree_finish(struct sheaf_tree *tree, struct sheaf_tree_prep *prep)
 {
+	PROBE(tree_finish, tree, prep->writes);
 	sheaf_cache_return(tree->nodes, prep->sheaf);
 	*prep = (struct sheaf_tree_prep){.sheaf = NULL};
 }

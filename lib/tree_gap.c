@@ -31,6 +31,7 @@
  * looks find the same even moment, all of the search is of that moment, when gaps were upper
  * bounds. Else it is made again, a bounded number of times.
  */
+#include "base/probe.h"
 #include "tree_node.h"
 
 #include <errno.h>
@@ -273,6 +274,7 @@ int sheaf_tree_gap_rcu(const struct sheaf_tree *tree, const struct sheaf_tree_ga
 		if (!(moment & 1) && load_relaxed(&tree->moment) == moment)
 			return -ENOSPC;
 	}
+	PROBE(tree_gap_again, tree, gap->size);
 	return -EAGAIN;
 }
 

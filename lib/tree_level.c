@@ -6,6 +6,7 @@
  * neighbour if that is too little for a node, divide it among as few nodes as hold it.
  * See the essay in tree.c.
  */
+#include "base/probe.h"
 #include "tree_write.h"
 
 #include <string.h>
@@ -104,6 +105,7 @@ void tree_borrow(struct tree_write *w, uint32_t level)
 	struct tree_step *right = &w->right.step[level];
 	struct tree_step *up = right + 1;
 
+	PROBE(tree_merge, w->tree, level, w->pool.n);
 	if (up->slot + 1 == up->node->count && left[1].slot) {
 		struct tree_items front;
 
@@ -271,5 +273,7 @@ bool tree_divide(struct tree_write *w, uint32_t level, bool borrowed, struct tre
 		add(made, 0, last, w->tree->gaps ? tree_node_gap(node, lo, last) : 0, node);
 		lo = last + 1;
 	}
+	if (made->n > 1)
+		PROBE(tree_split, w->tree, level, made->n);
 	return true;
 }

@@ -8,6 +8,8 @@
  */
 #include "tree_write.h"
 
+#include "base/probe.h"
+
 #include <errno.h>
 
 /* The paths to both ends of what is written; w->left is there. */
@@ -246,10 +248,12 @@ static int replace(struct tree_write *w, struct sheaf_tree *tree, struct sheaf *
 		give_holes(w);
 	doom_between(w);
 	if (!climb(w)) {
+		PROBE(tree_no_memory, tree, w->n_fresh);
 		undo(w);
 		return -ENOMEM;
 	}
 	settle(w);
+	PROBE(tree_replace, tree, w->n_fresh, w->n_dead);
 	return 0;
 }
 
@@ -257,8 +261,12 @@ static int replace(struct tree_write *w, struct sheaf_tree *tree, struct sheaf *
  * else writes: guarantee 9. */
 static bool prepared(const struct sheaf_tree *tree, const struct sheaf_tree_prep *prep)
 {
-	return prep->writes &&
-	       (prep->moment == tree->moment || sheaf_tree_prepared_locked(tree, prep));
+	bool is = prep->writes &&
+		  (prep->moment == tree->moment || sheaf_tree_prepared_locked(tree, prep));
+
+	if (!is)
+		PROBE(tree_unprepared, tree, prep->writes);
+	return is;
 }
 
 static void count_write(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, bool changed)

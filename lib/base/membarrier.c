@@ -5,6 +5,7 @@
 #include "base/membarrier.h"
 
 #include "base/atomic.h"
+#include "base/probe.h"
 #include "base/report.h"
 #include "base/topology.h"
 
@@ -61,6 +62,7 @@ void membarrier_walk(void)
 	int saved = errno;
 	cpu_set_t may;
 
+	PROBE(fence_walk, cpus);
 	if (cpus > CPU_SETSIZE || sched_getaffinity(0, sizeof(may), &may))
 		fatal("membarrier(2) is refused now, and so is sched_getaffinity(2)");
 	for (cpu = 0; cpu < cpus; cpu++)
@@ -72,6 +74,7 @@ void membarrier_walk(void)
 
 void membarrier_all(void)
 {
+	PROBE(fence, 0);
 	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
 		membarrier_walk();
 }

@@ -7,6 +7,7 @@
 #include "base/atomic.h"
 #include "base/compiler.h"
 #include "base/membarrier.h"
+#include "base/probe.h"
 #include "base/report.h"
 
 #include <errno.h>
@@ -112,6 +113,7 @@ bool rseq_thread_register(void)
 
 void rseq_fence(void)
 {
+	PROBE(fence, 1);
 	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) != 0)
 		membarrier_walk();
 }
