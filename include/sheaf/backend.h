@@ -63,7 +63,9 @@ struct sheaf_backend_ops {
 
 /** A backend: operations and what they work on. Copied by value. */
 struct sheaf_backend {
+	/** What it can do; stays where it is as long as the backend is used. */
 	const struct sheaf_backend_ops *ops;
+	/** The first argument of each operation. */
 	void *ctx;
 };
 

@@ -88,6 +88,7 @@ struct sheaf_barn_side_stats {
 
 /** Counters of a barn; see sheaf_barn_stats(). */
 struct sheaf_barn_stats {
+	/** The side of sheaves with objects, and the one of sheaves without. */
 	struct sheaf_barn_side_stats full;
 	struct sheaf_barn_side_stats empty;
 	/** Objects in the sheaves held now. */

@@ -502,6 +502,7 @@ void sheaf_set_budget(uint64_t bytes);
  * Bytes of objects that all caches have from their backends now, or are about to get.
  *
  * Context: any. Ordering: none. Progress: wait-free.
+ * Return: bytes, as object_size counts them.
  */
 uint64_t sheaf_budget_used(void);
 

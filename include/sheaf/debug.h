@@ -82,13 +82,17 @@ enum sheaf_debug_kind {
 
 /** Where something was done: n addresses, the innermost first, and the thread, as gettid(2) says. */
 struct sheaf_debug_trace {
+	/** How many of `frames` are set. */
 	uint32_t n;
+	/** As gettid(2) says. */
 	uint32_t thread;
+	/** Return addresses, the innermost call first. */
 	void *frames[SHEAF_DEBUG_FRAMES];
 };
 
 /** A wrong use, as told to a sheaf_debug_report_fn; good during the call. */
 struct sheaf_debug_report {
+	/** What is wrong. */
 	enum sheaf_debug_kind kind;
 	/** Name of the cache that was called; and of the one that the object is of, NULL if of none. */
 	const char *cache;

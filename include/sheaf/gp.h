@@ -95,6 +95,7 @@ struct sheaf_gp_task {
 	void (*run)(struct sheaf_gp_task *task);
 	/** Nanoseconds from the call that arms it to the run. */
 	uint64_t delay_ns;
+	/* private */
 	uint64_t due_ns;
 	uint32_t armed;
 	struct sheaf_gp_task *next;
@@ -102,6 +103,7 @@ struct sheaf_gp_task {
 
 /** A grace-period source. Embed it as the first member of your own. */
 struct sheaf_gp {
+	/** What it can do. */
 	const struct sheaf_gp_ops *ops;
 	/** Enters and leaves a read section; the flavour's own functions. */
 	void (*read_lock)(void);
@@ -400,10 +402,18 @@ struct sheaf_gp_urcu {
 int sheaf_gp_urcu_init(struct sheaf_gp_urcu *urcu, const struct rcu_flavor_struct *flavor,
 		       const struct sheaf_gp_driver_attr *attr);
 
-/** End a source over a flavour; see sheaf_gp_driver_fini(). */
+/**
+ * End a source over a flavour.
+ *
+ * Context, Ordering, Progress: as sheaf_gp_driver_fini().
+ */
 void sheaf_gp_urcu_fini(struct sheaf_gp_urcu *urcu);
 
-/** Read the counters; see sheaf_gp_driver_stats(). */
+/**
+ * Read the counters; see struct sheaf_gp_driver_stats.
+ *
+ * Context, Ordering, Progress: as sheaf_gp_driver_stats().
+ */
 static inline void sheaf_gp_urcu_stats(const struct sheaf_gp_urcu *urcu,
 				       struct sheaf_gp_driver_stats *stats)
 {

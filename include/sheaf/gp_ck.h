@@ -39,7 +39,8 @@ struct sheaf_gp_ck {
 	const struct sheaf_gp_ck_readers *readers;
 };
 
-/* Between two looks at a record that is active: its thread may need our processor. */
+/** Private to the library: between two looks at a record that is active, whose thread may need our
+ *  processor. */
 static inline void sheaf_gp_ck_pause(ck_epoch_t *epoch, ck_epoch_record_t *record, void *turns)
 {
 	struct timespec nap = {0, 50000};
@@ -52,6 +53,7 @@ static inline void sheaf_gp_ck_pause(ck_epoch_t *epoch, ck_epoch_record_t *recor
 		thrd_sleep(&nap, NULL);
 }
 
+/** Private to the library: waits for all records. */
 static inline void sheaf_gp_ck_synchronize(struct sheaf_gp_driver *driver)
 {
 	unsigned turns = 0;
@@ -60,6 +62,7 @@ static inline void sheaf_gp_ck_synchronize(struct sheaf_gp_driver *driver)
 				  &turns);
 }
 
+/** Private to the library: asks the program. */
 static inline bool sheaf_gp_ck_read_ongoing(struct sheaf_gp_driver *driver)
 {
 	const struct sheaf_gp_ck_readers *readers = ((struct sheaf_gp_ck *)(void *)driver)->readers;

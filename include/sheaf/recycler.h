@@ -164,6 +164,7 @@ bool sheaf_recycler_ripe(const struct sheaf_recycler *recycler);
  * Objects in flight: given and not yet taken back, ripe or not.
  *
  * Context: any. Ordering: none. Progress: wait-free; one load.
+ * Return: their number, a recent one.
  */
 uint64_t sheaf_recycler_objects(const struct sheaf_recycler *recycler);
 

@@ -155,7 +155,8 @@ static inline bool sheaf_push(struct sheaf *sheaf, void *object)
 	return true;
 }
 
-/* For leak checkers: the n objects above the newest are not held here any more. */
+/** Private to the library: tells leak checkers that the n objects above the newest are not held
+ *  here any more. */
 static inline void sheaf_forget(struct sheaf *sheaf, uint32_t n)
 {
 #ifdef SHEAF_VALGRIND

@@ -57,6 +57,7 @@ struct sheaf_slab_report {
 	const char *name;
 	/** The pointer that it was given; may point anywhere. */
 	const void *object;
+	/** What is wrong with it. */
 	enum sheaf_slab_misuse why;
 	/** All of it in English, as the default prints it. */
 	const char *text;

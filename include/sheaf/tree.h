@@ -308,8 +308,10 @@ int sheaf_tree_erase_range_locked(struct sheaf_tree *tree, struct sheaf_tree_pre
 
 /** One range, for arrays of them. */
 struct sheaf_tree_range {
+	/** First and last key, inclusive. */
 	uint64_t first;
 	uint64_t last;
+	/** What the keys lead to. */
 	void *entry;
 };
 
@@ -482,7 +484,12 @@ void sheaf_tree_stats(struct sheaf_tree *tree, struct sheaf_tree_stats *stats);
 const char *sheaf_tree_check(const struct sheaf_tree *tree);
 
 /** Forms of sheaf_tree_dump(). */
-enum sheaf_tree_form { SHEAF_TREE_TEXT, SHEAF_TREE_GRAPHVIZ };
+enum sheaf_tree_form {
+	/** Lines to read, indented by level. */
+	SHEAF_TREE_TEXT,
+	/** A graph for dot(1). */
+	SHEAF_TREE_GRAPHVIZ
+};
 
 /**
  * Print the tree, node by node.
