@@ -70,7 +70,7 @@ static int by_tickets(uint64_t *flight)
 			sheaf_cache_free_rcu(cache, object);
 			wait_for(&next);
 		}
-		sheaf_cache_stats(cache, &stats);
+		sheaf_cache_stats(cache, &stats, sizeof(stats));
 		flight[ms] = stats.in_flight;
 	}
 	if (sheaf_cache_destroy(cache, NULL))

@@ -64,7 +64,7 @@ int main(void)
 	}
 	printf("of %d objects for node 1, %d are its memory\n", OBJECTS, here);
 	sheaf_cache_free_bulk(cache, OBJECTS, objects);
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	printf("%llu visits to barns took objects home\n", (unsigned long long)stats.home_trips);
 	/* What the slot held when the thread moved is not sorted: a sheaf at most. */
 	here += (int)stats.capacity;

@@ -223,7 +223,7 @@ int main(int argc, char **argv)
 		return 1;
 	alone = find_alone(file);
 	fclose(file);
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	printf("%lu blocks, %lu lines, sum %llx; at most %u buffers out, all were %llu times\n",
 	       found->blocks, found->lines, (unsigned long long)found->sum, out_most,
 	       (unsigned long long)stats.budget_refused);

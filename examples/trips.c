@@ -56,10 +56,10 @@ int main(void)
 		/* Once to warm up, once to count. */
 		if (sheaf_cache_create(&cache, &attr) || use(cache))
 			return 1;
-		sheaf_cache_stats(cache, &before);
+		sheaf_cache_stats(cache, &before, sizeof(before));
 		if (use(cache))
 			return 1;
-		sheaf_cache_stats(cache, &after);
+		sheaf_cache_stats(cache, &after, sizeof(after));
 		barn = (double)(after.barn_alloc_trips + after.barn_free_trips -
 				before.barn_alloc_trips - before.barn_free_trips) /
 		       OPERATIONS;

@@ -164,8 +164,8 @@ static void leave_sealed(struct sheaf_cache *cache, struct cache_node *node, str
 	struct sheaf *head = load_relaxed(&node->sealed);
 
 	fetch_add_relaxed(&cache->spills, 1);
-	fetch_add_relaxed(&node->left_objects, sheaf->size);
 	PROBE(spill, PROBE_CACHE(cache), sheaf->size);
+	fetch_add_relaxed(&node->left_objects, sheaf->size);
 	sheaf->node = (uint16_t)(node - cache->node);
 	do {
 		sheaf->link = head;
@@ -182,8 +182,8 @@ static bool leave_noted(struct sheaf_cache *cache, struct cache_node *node, void
 	if (!note)
 		return false;
 	fetch_add_relaxed(&cache->spills, 1);
-	fetch_add_relaxed(&node->left_objects, 1);
 	PROBE(spill, PROBE_CACHE(cache), 1);
+	fetch_add_relaxed(&node->left_objects, 1);
 	note->object = object;
 	do {
 		note->next = head;

@@ -69,7 +69,7 @@ std::size_t live(libsheaf::cache &cache)
 	struct sheaf_cache_stats stats;
 
 	sheaf_cache_shrink(cache.get());
-	sheaf_cache_stats(cache.get(), &stats);
+	sheaf_cache_stats(cache.get(), &stats, sizeof(stats));
 	return stats.backend_allocated - stats.backend_freed;
 }
 
