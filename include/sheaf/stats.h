@@ -202,6 +202,7 @@ enum sheaf_place {
 
 /** What an address is; see sheaf_describe(). It only ever grows at its end. */
 struct sheaf_description {
+	/** Where its object is. */
 	enum sheaf_place place;
 	/** Number of the CPU, the thread slot (newest first), the barn or the recycler. */
 	uint32_t number;
