@@ -279,6 +279,7 @@ int main(int argc, char **argv)
 	struct sheaf_tree_attr tree = {
 		.size = sizeof(tree), .gp = &source.gp, .flags = SHEAF_TREE_GAPS};
 	unsigned long errors;
+	size_t lost = 0;
 
 	if (argc > 1)
 		rounds = (unsigned)atoi(argv[1]);
@@ -293,9 +294,11 @@ int main(int argc, char **argv)
 		return 1;
 	errors = run() + (unmap(0, MAPPERS * WINDOW / PAGE) != 0);
 	/* Each says so if something was lost. */
-	if (sheaf_tree_destroy(space) || sheaf_cache_destroy(mappings, NULL) ||
-	    sheaf_cache_destroy(frames, NULL))
+	if (sheaf_tree_destroy(space) || sheaf_cache_destroy(mappings, &lost) ||
+	    sheaf_cache_destroy(frames, &lost)) {
+		fprintf(stderr, "%zu objects are still out\n", lost);
 		return 1;
+	}
 	sheaf_gp_urcu_fini(&source);
 	return errors ? 1 : 0;
 }
