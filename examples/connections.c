@@ -125,12 +125,15 @@ static int packet(const struct ends *ends)
 /* Takes out what has been idle since before a moment; returns how many connections are left. */
 static unsigned long expire(uint64_t before_ms)
 {
-	struct connection *connection;
 	struct cds_lfht_iter iter;
+	struct cds_lfht_node *node;
 	unsigned long left = 0;
 
 	rcu_read_lock();
-	cds_lfht_for_each_entry(table, &iter, connection, node) {
+	for (cds_lfht_first(table, &iter); (node = cds_lfht_iter_get_node(&iter)) != NULL;
+	     cds_lfht_next(table, &iter)) {
+		struct connection *connection = caa_container_of(node, struct connection, node);
+
 		sheaf_edge_acquire(connection);
 		if (__atomic_load_n(&connection->seen_ms, __ATOMIC_RELAXED) >= before_ms)
 			left++;

@@ -110,7 +110,7 @@ static void *work(void *seed)
 	unsigned random = *(unsigned *)seed;
 
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-		unsigned *number = malloc(2 * STOCK * sizeof(*number)), i;
+		unsigned *number = malloc(STOCK * sizeof(*number)), copy[STOCK], i;
 
 		if (!number)
 			break;
@@ -122,8 +122,11 @@ static void *work(void *seed)
 		for (i = 0; i < 10 * STOCK; i++)
 			random = (random ^ number[i % STOCK]) * 16777619u;
 		begin(TASK_COPY);
-		for (i = 0; i < 100; i++)
-			memcpy(number + STOCK, number, STOCK * sizeof(*number));
+		for (i = 0; i < 100; i++) {
+			memcpy(copy, number, sizeof(copy));
+			random += copy[i];
+			number[i] = random;
+		}
 		begin(TASK_OTHER);
 		free(number);
 	}
