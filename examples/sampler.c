@@ -44,7 +44,7 @@ static int stop;
 /* On any thread, in the middle of anything. */
 static void on_tick(int signal)
 {
-	struct sample *sample = sheaf_cache_alloc_nowait(cache), *old;
+	struct sample *sample = sheaf_cache_alloc_nowait(cache);
 
 	(void)signal;
 	if (!sample) {
@@ -53,12 +53,11 @@ static void on_tick(int signal)
 	}
 	__atomic_fetch_add(&taken, 1, __ATOMIC_RELAXED);
 	sample->task = __atomic_load_n(&doing, __ATOMIC_RELAXED);
-	old = __atomic_load_n(&newest, __ATOMIC_RELAXED);
-	do
-		sample->next = old;
-	while (!__atomic_compare_exchange_n(&newest, &old, sample, true,
-					    __ATOMIC_RELEASE, /* the sample, to count_samples() */
-					    __ATOMIC_RELAXED));
+	sample->next = __atomic_load_n(&newest, __ATOMIC_RELAXED);
+	/* release: the sample, to count_samples() */
+	while (!__atomic_compare_exchange_n(&newest, &sample->next, sample, true, __ATOMIC_RELEASE,
+					    __ATOMIC_RELAXED))
+		;
 }
 
 /* Takes all there is and counts it. */

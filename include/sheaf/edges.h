@@ -168,18 +168,36 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 		access(pointer, __VA_ARGS__);                                                      \
 		sheaf_edge_after(pointer, (order));                                                \
 	})
+/* An exchange that compares reads what it expects after the edge; and that may lie in the very object
+ * which is handed over, and be another thread's by then. So it is read before. */
+#define SHEAF_EDGE_SWAP_(pointer, place, old, done, p, e, order, access, ...)                      \
+	__extension__({                                                                            \
+		__typeof__(p) pointer = (p);                                                       \
+		__typeof__(e) place = (e);                                                         \
+		__typeof__(*(e)) old = *place;                                                     \
+		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
+		_Bool done = access(pointer, &old, __VA_ARGS__);                                   \
+		sheaf_edge_after(pointer, (order));                                                \
+		if (!done)                                                                         \
+			*place = old;                                                              \
+		done;                                                                              \
+	})
 #define SHEAF_EDGE_VALUE(n, ...)                                                                   \
 	SHEAF_EDGE_VALUE_(SHEAF_EDGE_NAME(sheaf_edge_p, n), SHEAF_EDGE_NAME(sheaf_edge_v, n),      \
 			  __VA_ARGS__)
+#define SHEAF_EDGE_SWAP(n, ...)                                                                    \
+	SHEAF_EDGE_SWAP_(SHEAF_EDGE_NAME(sheaf_edge_p, n), SHEAF_EDGE_NAME(sheaf_edge_e, n),       \
+			 SHEAF_EDGE_NAME(sheaf_edge_o, n), SHEAF_EDGE_NAME(sheaf_edge_v, n),       \
+			 __VA_ARGS__)
 #define SHEAF_EDGE_VOID(n, ...) SHEAF_EDGE_VOID_(SHEAF_EDGE_NAME(sheaf_edge_p, n), __VA_ARGS__)
 
 /* A macro's own name within it is the built-in. */
 #define __atomic_load_n(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_load_n, o)
 #define __atomic_exchange_n(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_exchange_n, v, o)
 #define __atomic_compare_exchange_n(p, e, v, weak, o, f)                                           \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_compare_exchange_n, e, v, weak, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __atomic_compare_exchange_n, v, weak, o, f)
 #define __atomic_compare_exchange(p, e, v, weak, o, f)                                             \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_compare_exchange, e, v, weak, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __atomic_compare_exchange, v, weak, o, f)
 #define __atomic_test_and_set(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_test_and_set, o)
 #define __atomic_fetch_add(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_add, v, o)
 #define __atomic_add_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_add_fetch, v, o)
@@ -203,9 +221,9 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 #define __c11_atomic_exchange(p, v, o)                                                             \
 	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_exchange, v, o)
 #define __c11_atomic_compare_exchange_strong(p, e, v, o, f)                                        \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_compare_exchange_strong, e, v, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __c11_atomic_compare_exchange_strong, v, o, f)
 #define __c11_atomic_compare_exchange_weak(p, e, v, o, f)                                          \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_compare_exchange_weak, e, v, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __c11_atomic_compare_exchange_weak, v, o, f)
 #define __c11_atomic_fetch_add(p, v, o)                                                            \
 	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_add, v, o)
 #define __c11_atomic_fetch_sub(p, v, o)                                                            \
