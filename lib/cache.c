@@ -412,8 +412,11 @@ int cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr
 		return err;
 	}
 	annotate_pool_begin(c, c->ctor != NULL);
-	if (!cross_of)
+	if (!cross_of) {
+		c->published = page_wanted(&a);
 		registry_open(c);
+		page_enter(c);
+	}
 	PROBE(cache_create, PROBE_CACHE(c), c->object_size, c->capacity);
 	*cache = c;
 	return 0;
@@ -427,6 +430,7 @@ int sheaf_cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr
 int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live)
 {
 	int err = cache_barrier(cache);
+	bool published = cache->published;
 	struct sheaf_cache_stats stats;
 	size_t out;
 
@@ -461,6 +465,7 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live)
 	if (cache->backend.ops->destroy)
 		cache->backend.ops->destroy(cache->backend.ctx);
 	cache_delete(cache);
+	page_leave(published);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
  *	cache.c          create, destroy
  *	cache_stats.c    statistics, check
  *	cache_describe.c  what an address is
+ *	cache_page.c     statistics for another process to see
  *	cache_object.c   alloc, free, bulk
  *	cache_rcu.c      retire, barrier
  *	cache_ripe.c     limits of what is in flight, what comes back, tasks
@@ -149,6 +150,9 @@ struct sheaf_cache {
 
 	const char *slots_why;
 	char name[32];
+	uint64_t number;
+	/* For the page of cache_page.c. */
+	bool published;
 
 	/* Barns grow with the slots; see cache_fit_barns(). Thread slots are counted under the
 	 * registry's lock. */
@@ -517,6 +521,12 @@ void cache_recount_left(struct sheaf_cache *cache);
 /* Notes of a node, for a cache with a grace-period source; false if there is no memory. */
 bool notes_make(struct cache_node *node);
 void notes_delete(struct cache_node *node);
+
+/* Does a new cache want to be seen by sheaf-stat? Then it enters the page when it is made, and leaves it when
+ * it is no more. */
+bool page_wanted(const struct sheaf_cache_attr *a);
+void page_enter(struct sheaf_cache *cache);
+void page_leave(bool published);
 
 /* Keeps fork(2) safe; 0 or -ENOMEM. */
 int cache_fork_init(void);

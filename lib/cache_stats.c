@@ -233,6 +233,7 @@ static void count_memory(struct sheaf_cache *cache, struct sheaf_cache_stats *st
 static void count(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
 {
 	*stats = (struct sheaf_cache_stats){
+		.number = cache->number,
 		.object_size = cache->object_size,
 		.capacity = cache_capacity(cache),
 		.nodes = cache->nodes,

@@ -40,6 +40,7 @@ static struct {
 	struct slot_record *records; /* of all threads */
 	struct sheaf_cache **caches; /* by number; NULL where free */
 	uint32_t n;
+	uint64_t made; /* so far */
 } registry = {.list_lock = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static pthread_once_t thread_exit_once = PTHREAD_ONCE_INIT;
@@ -187,6 +188,7 @@ int registry_add(struct sheaf_cache *cache)
 		registry.n = n;
 	}
 	registry.caches[i] = cache;
+	cache->number = ++registry.made;
 	id = (int)i;
 out:
 	pthread_mutex_unlock(&registry.lock);

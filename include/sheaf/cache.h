@@ -152,6 +152,9 @@ struct sheaf_cache_attr {
 	unsigned slots;
 	/** Debug mode, <sheaf/debug.h>; not kept. Default: what SHEAF_DEBUG says, else none. */
 	const struct sheaf_debug_attr *debug;
+	/** Show the counters to sheaf-stat, doc/statistics.md; SHEAF_STATS in the environment does for all
+	 *  caches. It takes a thread, one for the process, which sleeps while nobody looks. */
+	bool stats;
 };
 
 /**

@@ -34,8 +34,10 @@ struct sheaf_cache;
 /** Counters of a cache; see sheaf_cache_stats(). Trips are visits to the next layer down. It only
  *  ever grows at its end. */
 struct sheaf_cache_stats {
-	/** As made: name, bytes of an object, barns. Objects of a new sheaf now. */
+	/** As made: name; its number among the caches that the process has made, private ones
+	 *  included; bytes of an object; barns. Objects of a new sheaf now. */
 	char name[32];
+	uint64_t number;
 	size_t object_size;
 	uint32_t nodes;
 	uint32_t capacity;

@@ -8,13 +8,14 @@
  *	FORK_GP     waits for drivers to end their period; readers who hold it up may be
  *	            in any call on a cache meanwhile, so nothing may be locked before
  *	FORK_CALLS  waits for calls into liburcu, which are short and need nothing of ours
+ *	FORK_STATS  waits for an update of statistics, which wants what the next two lock
  *	FORK_CACHE  holds back remote parties; they need slabs, and no driver
  *	FORK_SLAB   locks
  */
 #ifndef BASE_FORK_H
 #define BASE_FORK_H
 
-enum fork_level { FORK_GP, FORK_CALLS, FORK_CACHE, FORK_SLAB, FORK_LEVELS };
+enum fork_level { FORK_GP, FORK_CALLS, FORK_STATS, FORK_CACHE, FORK_SLAB, FORK_LEVELS };
 
 struct fork_handlers {
 	void (*prepare)(void);
