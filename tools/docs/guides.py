@@ -117,7 +117,10 @@ class Guide:
             self.problem(f"picture {src} has no text")
         self.site.copies.add(path)
         to = self.render.to(f"pictures/{os.path.basename(path)}")
-        return f'<img src="{html.escape(to)}" alt="{alt}">'
+        # A drawing that does not know dark mode gets white paper.
+        text = (self.site.root / path).read_text(encoding="utf-8", errors="replace")
+        plain = "" if "prefers-color-scheme" in text else ' class="paper"'
+        return f'<img{plain} src="{html.escape(to)}" alt="{alt}">'
 
     def cut_up(self, out, title):
         """Sections for the search: heading and text."""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: the libsheaf authors
 """
-Draws the pictures of the guides, into doc/pictures/.
+Draws the pictures of the guides, into doc/pictures/, and the table of figures of README.md.
 
 usage: python3 tools/pictures SOURCE_ROOT               those that show how things are, and those of
                                                         the tables in doc/performance.md
@@ -15,6 +15,7 @@ examples/trips.c.
 """
 import csv
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -39,15 +40,27 @@ def of_runs(build):
     return drawn
 
 
+def readme(root):
+    """What is in it, and what should be."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    table = plots.figures((root / "doc/performance.md").read_text(encoding="utf-8"))
+    return text, re.sub(r"(<!-- figures of doc/performance.md -->\n).*?(<!-- end -->)", lambda m: m[1] + table + m[2], text,
+                        flags=re.S)
+
+
 def main(root, option=None):
     root = pathlib.Path(root)
+    there, wanted = readme(root)
     folder = root / "doc/pictures"
     drawn = same_each_time(root)
     if option == "--check":
         wrong = [n for n, d in drawn.items() if (folder / f"{n}.svg").read_text(encoding="utf-8") != str(d)]
         for name in wrong:
             print(f"doc/pictures/{name}.svg is not what would be drawn now: python3 tools/pictures . draws it")
-        return 1 if wrong else 0
+        if there != wanted:
+            print("README.md: other figures than in doc/performance.md: python3 tools/pictures . writes them")
+        return 1 if wrong or there != wanted else 0
+    (root / "README.md").write_text(wanted, encoding="utf-8")
     if option:
         drawn.update(of_runs(pathlib.Path(option)))
     for name, drawing in drawn.items():

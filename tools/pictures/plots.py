@@ -118,3 +118,29 @@ def retire(page):
         d.text(198 + value / top * 440, y + 15, f"{value:g}", "small")
     d.text(190, 46 + 30 * len(names), "ns per object, wall time, one thread, no reader", "small")
     return d
+
+
+# Rows of the table in the README: table, column, words.
+FIGURES = (("pair", "size 256, batch 32, threads 1", "allocate and free, batches of 32"),
+           ("larson", "threads 4", "freed by other threads (larson), 4 threads"),
+           ("pipe", "threads 2", "one thread allocates, one frees"),
+           ("prefill", "used 3", "set aside 32, use 3, give back 29"))
+BESIDE = ("glibc", "jemalloc", "mimalloc", "tcmalloc")
+
+
+def figures(page):
+    """A table of what matters most, in Markdown."""
+    def row(words, name, column, peers):
+        columns, rows = table(page, name)
+        cells = [rows[peer][columns.index(column)] for peer in ("libsheaf", *peers)]
+        return f"| {words} | " + " | ".join(cells) + " |"
+
+    out = ["| | libsheaf | " + " | ".join(BESIDE) + " |", "|---|--:|" + "--:|" * len(BESIDE)]
+    out += [row(words, name, column, BESIDE) for name, column, words in FIGURES]
+    out += [row("allocate, free after a grace period, by `call_rcu()` for the others", "retire", "threads 1, readers 0",
+                [f"call_rcu+{peer}" for peer in BESIDE])]
+    trees = ("absl::btree_map", "std::map", "JudyL", "rbtree")
+    out += ["", "| | libsheaf | " + " | ".join(trees) + " |", "|---|--:|" + "--:|" * len(trees)]
+    out += [row("an address space of 1,000 ranges, 1 thread", "tree-vma", "threads 1, ranges 1000", trees),
+            row("the same, 2 threads", "tree-vma", "threads 2, ranges 1000", trees)]
+    return "\n".join(out) + "\n"
