@@ -35,6 +35,8 @@ class Guide:
     def build(self):
         source = (self.site.root / self.path).read_text(encoding="utf-8")
         text = re.sub(r"<!-- sample: (\S+?)(?:#(\S+))? -->\n", self.note, source)
+        # Markdown would make four spaces of a tab.
+        text = re.sub(r"^```c.*?^```", lambda m: m[0].expandtabs(8), text, flags=re.S | re.M)
         out = markdown.Markdown(extensions=["tables", "fenced_code", "toc", "sane_lists"], output_format="html5",
                                 extension_configs={"toc": {"slugify": slug}}).convert(text)
         out = re.sub(r"<!--.*?-->", "", out, flags=re.S)
@@ -120,7 +122,7 @@ class Guide:
         # A drawing that does not know dark mode gets white paper.
         text = (self.site.root / path).read_text(encoding="utf-8", errors="replace")
         plain = "" if "prefers-color-scheme" in text else ' class="paper"'
-        return f'<img{plain} src="{html.escape(to)}" alt="{alt}">'
+        return f'<a class="figure" href="{html.escape(to)}"><img{plain} src="{html.escape(to)}" alt="{alt}"></a>'
 
     def cut_up(self, out, title):
         """Sections for the search: heading and text."""

@@ -12,7 +12,7 @@ goto if inline int int64_t long register restrict return short signed size_t siz
 switch typedef uint16_t uint32_t uint64_t uint8_t uintptr_t union unsigned void volatile while true
 false NULL""".split())
 TOKEN = re.compile(r"(?P<comment>/\*.*?\*/|//[^\n]*)|(?P<string>\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
-                   r"|(?P<macro>^[ \t]*#[ \t]*\w+)|(?P<word>\b[A-Za-z_]\w*\b)|(?P<number>\b\d[\w.]*)", re.S | re.M)
+                   r"|(?P<include>#include <sheaf/\w+\.h>)|(?P<macro>^[ \t]*#[ \t]*\w+)|(?P<word>\b[A-Za-z_]\w*\b)|(?P<number>\b\d[\w.]*)", re.S | re.M)
 INLINE = re.compile(
     r"`(?P<quoted>[^`]+)`|@p (?P<param>\w+)|<(?P<header>sheaf/\w+\.h)>"
     r"|(?P<path>\b(?:lib|doc|tests|tools|examples|include)/[\w/.-]*\w)"
@@ -91,7 +91,9 @@ class Renderer:
             out.append(escape(text[last:match.start()]))
             last = match.end()
             kind, word = match.lastgroup, match[0]
-            if kind == "word":
+            if kind == "include":
+                out.append(f'<span class="m">#include</span> {self.header(word[10:-1])}')
+            elif kind == "word":
                 if word in KEYWORDS:
                     out.append(f'<span class="k">{word}</span>')
                 elif re.match(r"(?i)sheaf", word):

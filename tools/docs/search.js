@@ -23,6 +23,8 @@
 				sum += 100;
 			else if (title.startsWith(word) || title.startsWith("sheaf_" + word))
 				sum += 40;
+			else if (text.startsWith(word)) /* what it does begins with the word */
+				sum += title.endsWith("()") ? 45 : 30;
 			else if (title.includes(word))
 				sum += 25;
 			else if (text.includes(word))
