@@ -96,7 +96,7 @@ def complete(root, out):
         page = out / f"man3/{name}.3"
         if not page.is_file() or f".TH {name.upper()} 3" not in page.read_text(encoding="utf-8"):
             wrong.append(f"{name} has no manual page")
-    headers = list((root / "include/sheaf").glob("*.h"))
+    headers = list((root / "include/sheaf").glob("*.h")) + list((root / "include/sheaf").glob("*.hpp"))
     for header in headers:
         name = header.stem if header.stem == "sheaf" else f"sheaf_{header.stem}"
         if not (out / f"man7/{name}.7").is_file():

@@ -44,7 +44,7 @@ def first_words(root):
 def read_files(root, site):
     names = {root / path for path in [*site.guides, *site.copies, *site.library, *site.examples]}
     names |= {root / path for path in site.sources if (root / path).is_file()}
-    names |= set((root / "include/sheaf").glob("*.h"))
+    names |= set((root / "include/sheaf").glob("*.h*"))
     names |= {p for p in pathlib.Path(__file__).resolve().parent.iterdir() if p.is_file()}
     return sorted(str(n) for n in names)
 

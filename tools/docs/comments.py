@@ -6,7 +6,8 @@ Ordering, Progress and Return, of which several may be said at once ("Context, O
 """
 import re
 
-CONTRACT = ("Context", "Ordering", "Progress", "Return")
+# The last one is for C++.
+CONTRACT = ("Context", "Ordering", "Progress", "Return", "Throws")
 ONE = "(?:" + "|".join(CONTRACT) + ")"
 LABEL = re.compile(rf"(?:^|(?<=\s))({ONE}(?:, {ONE})*):(?=\s)")
 
@@ -49,6 +50,9 @@ class Comment:
         if lines and lines[0].startswith("@file"):
             self.file = lines.pop(0).split()[1]
         body, param, rest = [], None, None
+        # A contract may begin behind a sentence.
+        lines = [part for line in lines for part in re.split(rf"(?<=\.) (?={ONE}(?:, {ONE})*:\s)", line, maxsplit=1)] \
+            if not any(re.match(rf"{ONE}(?:, {ONE})*:\s", line + " ") for line in lines) else lines
         for text in lines:
             if rest is not None:
                 rest.append(text)

@@ -79,11 +79,13 @@ class Guide:
         for word in WORD.findall(re.sub(r"<[^>]*>", "", text)):
             if not self.site.reference.known(word) and not self.site.word_of_tree(word):
                 self.problem(f"there is no {word}")
-        header = re.fullmatch(r"<(sheaf/(\w+\.h))>", text)
+        header = re.fullmatch(r"<(sheaf/(\w+\.h(?:pp)?))>", text)
         if header and header[2] not in self.site.header_names:
             self.problem(f"there is no {text}")
         if match[1]:  # a link already
             return f"{match[1]}<code>{escape(text)}</code>"
+        if re.fullmatch(r"(lib|doc|tests|tools|examples)/[\w/.-]+", text) and self.site.file(text):
+            return f"<code>{self.render.link(self.site.file(text), escape(text))}</code>"
         return f"<code>{self.render.code_words(text)}</code>"
 
     def resolve(self, href):

@@ -13,8 +13,9 @@ import re
 
 from comments import Comment
 
-GUARD = re.compile(r"#(ifndef|define) SHEAF_\w+_H$")
+GUARD = re.compile(r"#(ifndef|define) SHEAF_\w+_H(PP)?$")
 COMMENT = re.compile(r"/\*.*?\*/", re.S)
+CLASS = re.compile(r"(template\s*<[^>]*>\s*)?(class|struct|enum|union|namespace)\b")
 # Stands for a line that is left out, which is not an empty one.
 GONE = "\x01"
 
@@ -54,6 +55,10 @@ class Header:
     comment: Comment | None
     names: list
 
+    @property
+    def stem(self):
+        return self.name.rpartition(".")[0]
+
 
 def one_side(text):
     """The text without what preprocessor conditions leave out, line for line."""
@@ -90,10 +95,10 @@ def closing(text, start):
     raise ValueError("a brace is not closed")
 
 
-def pieces(text, base, separator):
+def pieces(text, base, separator, cxx=False):
     """
     Yields (line, comment or None, plain comment or None, code) of each declaration. The comment
-    holds until an empty line or the next comment.
+    holds until an empty line or the next comment. In C++ what is no class ends with its body.
     """
     code = blank(text)
     at, comment, plain = 0, None, None
@@ -111,7 +116,10 @@ def pieces(text, base, separator):
             plain = None if comment else found[0].strip("/* \n")
             at = found.end()
             continue
-        if text[at] == "#":
+        access = re.compile(r"(public|protected|private):").match(text, at) if cxx else None
+        if access:
+            end = access.end()
+        elif text[at] == "#":
             end = re.compile(r"(?:[^\n]*\\\n)*[^\n]*").match(text, at).end()
         else:
             end = at
@@ -119,7 +127,7 @@ def pieces(text, base, separator):
                 if code[end] == "{":
                     head = code[at:end].rstrip()
                     end = closing(code, end)
-                    if head.endswith(")"):  # the body of a function
+                    if not CLASS.match(head) if cxx else head.endswith(")"):  # the body of a function
                         break
                 elif code[end] == "(":
                     depth = 0

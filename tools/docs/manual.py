@@ -21,7 +21,7 @@ def quote(text):
 
 def plain(text):
     """Text with names in bold and parameters in italics."""
-    parts = re.split(r"(`[^`]+`|@p \w+|\bsheaf_\w+\(\)|<sheaf/\w+\.h>)", text)
+    parts = re.split(r"(`[^`]+`|@p \w+|\bsheaf_\w+\(\)|<sheaf/\w+\.h(?:pp)?>)", text)
     out = ""
     for part in parts:
         if part.startswith("`"):
@@ -54,8 +54,7 @@ def tidy(lines):
 
 def concept(header):
     """The page of a header in section 7: sheaf.h is sheaf(7), barn.h sheaf_barn(7)."""
-    stem = header.name[:-2] if hasattr(header, "name") else header[:-2]
-    return stem if stem == "sheaf" else f"sheaf_{stem}"
+    return header.stem if header.stem == "sheaf" else f"sheaf_{header.stem}"
 
 
 class Manual:
@@ -110,7 +109,7 @@ class Manual:
             out += [".SH RETURN VALUE"]
             for i, text in enumerate(comment.contract["Return"]):
                 out += ([".PP"] if i else []) + [plain(text)]
-        others = [g for g in groups([n for n in header.names if n.kind == "function" and not n.hidden])]
+        others = groups([n for n in header.names if n.kind == "function" and not n.hidden])
         at = next(i for i, g in enumerate(others) if g[0] is first)
         near = [g[0].name for g in others[max(0, at - 3):at + 4] if g[0] is not first]
         out += [".SH SEE ALSO", ",\n".join([f".BR {concept(header)} (7)".replace(".BR ", "\\fB").replace(" (7)", "\\fP(7)")] +

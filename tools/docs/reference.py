@@ -6,6 +6,7 @@ All names of all headers: what a word in a text refers to, and what is wrong wit
 import re
 
 from comments import CONTRACT
+import cxx
 import headers
 
 # Of the environment and of compilers' command lines, as texts name them.
@@ -15,7 +16,8 @@ WORD = re.compile(r"\b(?:sheaf_\w+(?:\.\w+)?(?:\(\))?|SHEAF_\w+)")
 
 class Reference:
     def __init__(self, folder):
-        self.headers = [headers.read(path) for path in sorted(folder.glob("*.h"))]
+        self.headers = [(cxx if path.suffix == ".hpp" else headers).read(path)
+                        for path in sorted(folder.glob("*.h*")) if path.suffix in (".h", ".hpp")]
         self.functions, self.others, self.values = {}, {}, {}
         for header in self.headers:
             for name in header.names:
@@ -33,7 +35,7 @@ class Reference:
     def anchor(self, name):
         """Where a name stands: page and anchor."""
         both = name.kind != "function" and name.name in self.functions
-        return f"{name.header[:-2]}", f"{name.kind}-{name.name}" if both else name.name
+        return name.header.rpartition(".")[0], f"{name.kind}-{name.name}" if both else name.name
 
     def resolve(self, word):
         """The Name that a word of a text means; None if there is none."""
@@ -83,6 +85,8 @@ class Reference:
                     yield f"{name.header}:{field.line}: {name.name}.{field.name} is not documented"
                 if field.comment:
                     yield from self.unknown(name.header, field.comment)
+                    if name.kind == "class":
+                        yield from self.of_member(name, field)
 
     @staticmethod
     def private(name):
@@ -104,8 +108,17 @@ class Reference:
                 if param not in told:
                     yield f"{where}: parameter {param} is not documented"
 
+    @staticmethod
+    def of_member(name, field):
+        """A member of a class; what it throws and returns is its comment's to say."""
+        if cxx.special(name.name.rpartition("::")[2], field.text):
+            return
+        for label in CONTRACT[:3]:
+            if not field.comment.contract.get(label):
+                yield f"{name.header}:{field.line}: {name.name}::{field.name}: the contract has no {label}"
+
     def of_contract(self, where, name):
-        for label in CONTRACT:
+        for label in CONTRACT[:4]:
             if not name.comment.contract.get(label) and (label != "Return" or name.returns != "void"):
                 yield f"{where}: the contract has no {label}"
         if "Return" in name.comment.contract and name.returns == "void":

@@ -6,7 +6,7 @@ import re
 from comments import CONTRACT
 from render import Renderer, escape
 
-PARTS = (("function", "Functions"), ("struct", "Structures"), ("enum", "Enumerations"), ("type", "Types of callbacks"),
+PARTS = (("class", "Classes"), ("function", "Functions"), ("struct", "Structures"), ("enum", "Enumerations"), ("type", "Types of callbacks"),
          ("macro", "Macros"))
 
 
@@ -45,9 +45,11 @@ def fields(render, name):
         end = at + 1
         while end < len(shown) and shown[end].comment is shown[at].comment and shown[at].comment:
             end += 1
-        names = "".join(f'<div id="{name.name}.{f.name}"><code>{render.code(f.text)}</code></div>'
+        # Members of a class may share a name.
+        names = "".join((f'<div>' if name.kind == "class" else f'<div id="{name.name}.{f.name}">') + f'<code>{render.code(f.text)}</code></div>'
                         for f in shown[at:end])
-        what = render.body(shown[at].comment.body) if shown[at].comment else ""
+        comment = shown[at].comment
+        what = render.body(comment.body) + parameters(render, comment) + contract(render, comment) if comment else ""
         rows += f"<dt>{names}</dt><dd>{what}</dd>"
         at = end
     return f'<dl class="fields">{rows}</dl>'
@@ -59,10 +61,10 @@ def entry(render, names):
     out = "<section class=entry>"
     for name in names:
         anchor = site.reference.anchor(name)[1]
-        title = f"{name.kind} {name.name}" if name.kind in ("struct", "enum") else name.name
+        title = f"{name.kind} {name.name}" if name.kind in ("struct", "enum", "class") else name.name
         out += f'<h3 id="{anchor}"><a href="#{anchor}">{title}</a></h3>'
     lines = "\n".join(signature(name) for name in names)
-    if first.kind in ("function", "macro", "type") or first.opaque:
+    if first.kind in ("function", "macro", "type", "class") or first.opaque:
         out += f'<pre class="signature"><code>{render.code(lines)}</code></pre>'
     out += render.body(first.comment.body) + parameters(render, first.comment)
     out += fields(render, first) + contract(render, first.comment)
@@ -85,7 +87,7 @@ def groups(names):
 
 
 def page_of_header(site, header):
-    page = f"ref/{header.name[:-2]}.html"
+    page = f"ref/{header.stem}.html"
     render = Renderer(site, page)
     names = [n for n in header.names if not n.hidden]
     out = f"<h1>&lt;sheaf/{header.name}&gt;</h1>" + render.body(header.comment.body)

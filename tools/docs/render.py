@@ -12,9 +12,9 @@ goto if inline int int64_t long register restrict return short signed size_t siz
 switch typedef uint16_t uint32_t uint64_t uint8_t uintptr_t union unsigned void volatile while true
 false NULL""".split())
 TOKEN = re.compile(r"(?P<comment>/\*.*?\*/|//[^\n]*)|(?P<string>\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
-                   r"|(?P<include>#include <sheaf/\w+\.h>)|(?P<macro>^[ \t]*#[ \t]*\w+)|(?P<word>\b[A-Za-z_]\w*\b)|(?P<number>\b\d[\w.]*)", re.S | re.M)
+                   r"|(?P<include>#include <sheaf/\w+\.h(?:pp)?>)|(?P<macro>^[ \t]*#[ \t]*\w+)|(?P<word>\b[A-Za-z_]\w*\b)|(?P<number>\b\d[\w.]*)", re.S | re.M)
 INLINE = re.compile(
-    r"`(?P<quoted>[^`]+)`|@p (?P<param>\w+)|<(?P<header>sheaf/\w+\.h)>"
+    r"`(?P<quoted>[^`]+)`|@p (?P<param>\w+)|<(?P<header>sheaf/\w+\.h(?:pp)?)>"
     r"|(?P<path>\b(?:lib|doc|tests|tools|examples|include)/[\w/.-]*\w)"
     r"|(?P<name>\bsheaf_\w+(?:\.\w+)?(?:\(\))?|\bSHEAF_\w+)|(?P<man>\b[a-z_]\w*\([1-8]?\))")
 
@@ -72,13 +72,13 @@ class Renderer:
 
     def header(self, path):
         """<sheaf/cache.h> as a link."""
-        page = f"ref/{os.path.basename(path)[:-2]}.html"
+        page = f"ref/{os.path.basename(path).rpartition('.')[0]}.html"
         text = escape(f"<{path}>")
         return self.link(page, text) if path[6:] in self.site.header_names else text
 
     def code_words(self, text):
         """Names and headers in a piece of code that is part of a sentence."""
-        whole = re.fullmatch(r"<(sheaf/\w+\.h)>", text)
+        whole = re.fullmatch(r"<(sheaf/\w+\.h(?:pp)?)>", text)
         if whole:
             return self.header(whole[1])
         return re.sub(r"\b(?:sheaf_\w+(?:\.\w+)?(?:\(\))?|SHEAF_\w+)|[&<>]",

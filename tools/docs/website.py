@@ -52,7 +52,7 @@ class Site:
         if path in self.guides:
             return self.guides[path]
         where = self.root / path
-        header = re.fullmatch(r"include/sheaf/(\w+)\.h", path)
+        header = re.fullmatch(r"include/sheaf/(\w+)\.h(?:pp)?", path)
         if header and where.is_file():
             return f"ref/{header[1]}.html"
         if not where.exists() or path.split("/")[0] in ("build", ".git", ".."):
@@ -181,7 +181,7 @@ class Site:
         if rest:
             out += f"<h2>More</h2>{items(rest)}"
         out += "<h2>Reference</h2>" + items([("All names", "ref/index.html")] + [
-            (f"<sheaf/{h.name}>", f"ref/{h.name[:-2]}.html") for h in self.reference.headers])
+            (f"<sheaf/{h.name}>", f"ref/{h.stem}.html") for h in self.reference.headers])
         return out
 
     def whole(self, page):
@@ -206,11 +206,11 @@ class Site:
     def index(self):
         entries = []
         for name in self.reference.public():
-            text = " ".join(name.comment.words()) if name.comment else ""
+            text = " ".join(what if kind == "text" else " ".join(what) for kind, what in name.comment.body)
             entries.append([name.name + ("()" if name.kind == "function" else ""), f"<sheaf/{name.header}>",
                             self.page_of(name), re.sub(r"@p |`", "", text)[:300]])
-            entries += [[f.name if name.kind == "enum" else f"{name.name}.{f.name}", f"<sheaf/{name.header}>",
-                         self.page_of(name) if name.kind == "enum" else f"ref/{name.header[:-2]}.html#{name.name}.{f.name}",
+            entries += [[f.name if name.kind in ("enum", "class") else f"{name.name}.{f.name}", f"<sheaf/{name.header}>",
+                         self.page_of(name) if name.kind in ("enum", "class") else self.page_of(name).partition("#")[0] + f"#{name.name}.{f.name}",
                          re.sub(r"@p |`", "", " ".join(f.comment.words()))[:200] if f.comment else ""]
                         for f in name.fields if not f.hidden and name.comment and not self.reference.private(name)]
         for _, _, _, sections, _ in self.pages.values():
