@@ -66,6 +66,48 @@ void sheaf_thing_none(struct sheaf_thing *thing);
 
 #endif
 '''
+CXX = '''/**
+ * @file sheaf/thing.hpp
+ * Things for C++.
+ */
+#ifndef SHEAF_THING_HPP
+#define SHEAF_THING_HPP
+
+namespace libsheaf
+{
+
+/** One of them. */
+template <class T> class thing : public base
+{
+      public:
+	using type = T;
+
+	/** Make one. Context: any. Ordering: none. Progress: wait-free. */
+	explicit thing(int n) noexcept : n_{n}, m_(2)
+	{
+	}
+
+	thing(const thing &) = delete;
+
+	/**
+	 * How many.
+	 *
+	 * Context, Ordering, Progress: as sheaf_thing_count(). Throws: nothing.
+	 */
+	int count() const
+	{
+		return n_;
+	}
+
+      private:
+	int half();
+	int n_, m_;
+};
+
+}
+
+#endif
+'''
 README = '''# libsheaf
 
 Things, in short.
@@ -77,13 +119,14 @@ A second paragraph names `sheaf_thing_count()`, [a guide](doc/guide.md), [a part
 '''
 FILES = {
     "include/sheaf/thing.h": HEADER,
+    "include/sheaf/thing.hpp": CXX,
     "lib/thing.c": "int sheaf_thing_count(struct sheaf_thing *thing)\n{\n\treturn 0;\n}\n",
     "README.md": README,
     "doc/README.md": "# Contents\n\n## Guides\n\n- [A guide](guide.md)\n",
     "doc/guide.md": "# A guide\n\n## The part\n\n[Back](../README.md#libsheaf), [here](#the-part). `SHEAF_THING_MAX` is seven.\n",
     "doc/picture.svg": '<svg xmlns="http://www.w3.org/2000/svg"/>',
 }
-H, R, G = "include/sheaf/thing.h", "README.md", "doc/guide.md"
+H, R, G, C = "include/sheaf/thing.h", "README.md", "doc/guide.md", "include/sheaf/thing.hpp"
 # What is replaced by what, in which file, and what is to be said of it.
 FAULTS = [
     (H, "/** Most of it. */\n", "", "SHEAF_THING_MAX is not documented"),
@@ -120,6 +163,12 @@ FAULTS = [
     (G, "README.md#libsheaf", "README.md#top", "doc/guide.md: there is no #top in index.html"),
     (G, "`SHEAF_THING_MAX`", "`SHEAF_THING_MOST`", "doc/guide.md: there is no SHEAF_THING_MOST"),
     (G, "# A guide\n\n## The part\n", "A guide\n", "doc/guide.md: has no heading"),
+    (C, "/** One of them. */\n", "", "libsheaf::thing is not documented"),
+    (C, "	/** Make one. Context: any. Ordering: none. Progress: wait-free. */\n", "", "thing.thing is not documented"),
+    (C, " Context: any. Ordering: none.", " Ordering: none.", "libsheaf::thing::thing: the contract has no Context"),
+    (C, "Context, Ordering, Progress: as", "Context, Progress: as", "libsheaf::thing::count: the contract has no Ordering"),
+    (C, "as sheaf_thing_count()", "as sheaf_thing_add()", "there is no sheaf_thing_add()"),
+    (C, "      private:\n", "      public:\n", "thing.half is not documented"),
     (G, "`SHEAF_THING_MAX`", "`<sheaf/things.h>`", "there is no <sheaf/things.h>"),
 ]
 

@@ -17,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 
-# What is not run: the line as a regular expression, and what covers it instead.
+# What is not run: the page, the line as a regular expression, and what covers it instead.
 NOT_RUN = [
-    (r"sudo apt-get install (?P<packages>.*)", "needs root; the packages are compared with tools/setup.sh"),
-    (r"\./tools/check( --\w+)*", "runs this test"),
-    (r"tools/bench-peers( .*)?", "installs peers and takes minutes; tests of suite bench run the scenarios"),
-    (r"tools/bench/tables\.py FILE", "needs the figures of a whole run; tests/bench/tables.py runs it on short ones"),
+    ("README.md", r"sudo apt-get install (?P<packages>.*)", "needs root; the packages are compared with tools/setup.sh"),
+    ("README.md", r"\./tools/check( --\w+)*", "runs this test"),
+    ("doc/performance.md", r"tools/bench-peers( .*)?", "installs peers and takes minutes; tests of suite bench run the scenarios"),
+    ("doc/performance.md", r"tools/bench/tables\.py FILE", "needs the figures of a whole run; tests/bench/tables.py has short ones"),
 ]
 LONG = [r"\./tools/try"]
 # Those that are shown because they fail.
@@ -48,16 +48,16 @@ def packages_wrong(root, words):
     return set(words.split()) ^ (base - {"zlib1g-dev"})
 
 
-def script(root, lines, full, used):
+def script(root, page, lines, full, used):
     """What bash is to do, and what is wrong before it does anything."""
     out, wrong = ["set -e"], []
     for line in lines:
-        rule = next((r for r in NOT_RUN if re.fullmatch(r[0], line)), None)
+        rule = next((r for r in NOT_RUN if r[0] == page and re.fullmatch(r[1], line)), None)
         if not rule and not full and any(re.fullmatch(r, line) for r in LONG):
             continue
         if rule:
-            used.add(rule[0])
-            named = re.fullmatch(rule[0], line).groupdict().get("packages")
+            used.add(rule)
+            named = re.fullmatch(rule[1], line).groupdict().get("packages")
             if named and packages_wrong(root, named):
                 wrong.append(f"packages: {' '.join(packages_wrong(root, named))} in one list and not in the other")
             continue
@@ -88,7 +88,7 @@ def clone_of(root, to):
 
 def finds_fault(root, where, env):
     """A command that fails makes a page fail."""
-    text, _ = script(root, ["true", "false", "true"], False, set())
+    text, _ = script(root, "README.md", ["true", "false", "true"], False, set())
     return run(text, where, env)[0] != 0
 
 
@@ -120,22 +120,23 @@ def main(root):
                 lines = [l for l in lines if not l.startswith("./tools")] + [l for l in lines if l.startswith("./tools")]
             elif program:
                 shutil.copy(program, work / "program")
-            text, wrong = script(root, lines, full, used)
+            name = str(page.relative_to(root))
+            text, wrong = script(root, name, lines, full, used)
             code, said, state = run(text, work, env)
             count += said.count("\n+ ") + said.startswith("+ ")
             if code or wrong:
                 bad += 1
-                print(f"{page.relative_to(root)}: exit code {code} {' '.join(wrong)}\n{said[-3000:]}")
+                print(f"{name}: exit code {code} {' '.join(wrong)}\n{said[-3000:]}")
             if not program:
                 if code:
                     return 1
                 work, env["PKG_CONFIG_PATH"] = pathlib.Path(state[0]), state[1]
                 program = work.parent / "program"
                 shutil.copy(work / "program", program)
-    for rule, _ in NOT_RUN:
+    for rule in NOT_RUN:
         if rule not in used:
             bad += 1
-            print(f"no page has {rule}: take it from the table")
+            print(f"{rule[0]} has no line {rule[1]}: take it from the table")
     print(f"{count} commands run, {bad} pages wrong")
     return 1 if bad or count < 10 else 0
 

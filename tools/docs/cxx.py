@@ -27,22 +27,23 @@ def signature(code):
 def special(name, text):
     """A copy, a move, or what the compiler makes."""
     return bool(re.search(r"= (delete|default)$", text) or "operator=" in text.replace("operator==", "") or
-                re.match(rf"(const )?{name}\((const )?{name} &&?\w*\)", text))
+                re.match(rf"(template\s*<[^>]*> )?{name}\((const )?{name}(<\w+>)? &&?\w*\)", text))
 
 
 def members(name, body, base):
-    found, shown = [], False
+    found, shown, contract = [], False, True
     for line, comment, _, code in pieces(body, base, ";", cxx=True):
         access = re.fullmatch(r"(public|protected|private):", code.strip())
         if access:
-            shown = access[1] != "private"
+            shown, contract = access[1] != "private", access[1] == "public"
             continue
         text = signature(code)
         if not shown or not text or text.startswith(("using ", "friend ")):
             continue
         called = re.search(r"(~?\w+|operator\s*\S+?)\s*\(", text)
         hidden = special(name, text) and not comment
-        found.append(Field(called[1] if called else text.split()[-1], text, line, comment, hidden))
+        found.append(Field(called[1] if called else text.split()[-1], text, line, comment, hidden,
+                           contract and not special(name, text)))
     return found
 
 

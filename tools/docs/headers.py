@@ -28,6 +28,8 @@ class Field:
     line: int
     comment: Comment | None
     hidden: bool = False
+    # Of a class: is it called by users, so that it needs a contract?
+    called: bool = False
 
 
 @dataclasses.dataclass
@@ -127,7 +129,8 @@ def pieces(text, base, separator, cxx=False):
                 if code[end] == "{":
                     head = code[at:end].rstrip()
                     end = closing(code, end)
-                    if not CLASS.match(head) if cxx else head.endswith(")"):  # the body of a function
+                    # The body of a function. What initializes a member goes on behind it.
+                    if not (CLASS.match(head) or re.match(r"\s*[,{]", code[end + 1:])) if cxx else head.endswith(")"):
                         break
                 elif code[end] == "(":
                     depth = 0

@@ -93,7 +93,7 @@ class Reference:
         return "ields are private" in " ".join(name.comment.words())
 
     def has_text(self, name, field):
-        if field.hidden or self.private(name) or (field.comment and field.comment.brief):
+        if field.hidden or self.private(name) or (field.comment and (field.comment.brief or field.comment.contract)):
             return True
         return any(re.search(rf"\b{field.name}\b", text) for text in name.comment.words())
 
@@ -111,10 +111,8 @@ class Reference:
     @staticmethod
     def of_member(name, field):
         """A member of a class; what it throws and returns is its comment's to say."""
-        if cxx.special(name.name.rpartition("::")[2], field.text):
-            return
         for label in CONTRACT[:3]:
-            if not field.comment.contract.get(label):
+            if field.called and not field.comment.contract.get(label):
                 yield f"{name.header}:{field.line}: {name.name}::{field.name}: the contract has no {label}"
 
     def of_contract(self, where, name):

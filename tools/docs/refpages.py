@@ -21,11 +21,13 @@ def signature(name):
 
 
 def contract(render, comment):
-    rows = ""
-    for label in CONTRACT:
-        if comment.contract.get(label):
-            what = "".join(f"<p>{render.inline(p)}</p>" for p in comment.contract[label])
-            rows += f"<tr><th>{label}</th><td>{what}</td></tr>"
+    rows, said = "", [(label, comment.contract[label]) for label in CONTRACT if comment.contract.get(label)]
+    while said:
+        # What is said of several at once stands in one row.
+        labels = [label for label, text in said if text == said[0][1]]
+        what = "".join(f"<p>{render.inline(p)}</p>" for p in said[0][1])
+        rows += f"<tr><th>{'<br>'.join(labels)}</th><td>{what}</td></tr>"
+        said = [s for s in said if s[0] not in labels]
     return f'<table class="contract"><tbody>{rows}</tbody></table>' if rows else ""
 
 

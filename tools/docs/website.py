@@ -178,8 +178,10 @@ class Site:
                 out += f"<h2>{escape(part.splitlines()[0])}</h2>{items(pairs)}"
         rest = [(self.pages[p][0], p) for p in self.guides.values()
                 if p not in listed and p not in ("index.html", "contents.html") and p in self.pages]
-        if rest:
-            out += f"<h2>More</h2>{items(rest)}"
+        for title, mine in (("Examples", [r for r in rest if r[1].startswith("examples/")]),
+                            ("More", [r for r in rest if not r[1].startswith("examples/")])):
+            if mine:
+                out += f"<h2>{title}</h2>{items(mine)}"
         out += "<h2>Reference</h2>" + items([("All names", "ref/index.html")] + [
             (f"<sheaf/{h.name}>", f"ref/{h.stem}.html") for h in self.reference.headers])
         return out
