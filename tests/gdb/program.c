@@ -100,7 +100,7 @@ int main(void)
 	if (!lent)
 		return 1;
 
-	sheaf_cache_stats(cache, &stats);
+	sheaf_cache_stats(cache, &stats, sizeof(stats));
 	printf("cache stopped 100 12 %u %llu %llu %llu %llu\n", OBJECTS - 100,
 	       (unsigned long long)stats.held_slots, (unsigned long long)stats.held_barns,
 	       (unsigned long long)stats.in_flight, (unsigned long long)stats.held_lent);
