@@ -413,9 +413,8 @@ int cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr *attr
 	}
 	annotate_pool_begin(c, c->ctor != NULL);
 	if (!cross_of) {
-		c->published = page_wanted(&a);
+		page_enter(c, &a);
 		registry_open(c);
-		page_enter(c);
 	}
 	PROBE(cache_create, PROBE_CACHE(c), c->object_size, c->capacity);
 	*cache = c;

@@ -56,6 +56,7 @@ static struct {
 	/* Under life. */
 	uint32_t published;
 	bool on;
+	pid_t pid;
 	pthread_t thread;
 	char name[NAME_BYTES];
 	/* Under lock; of the thread. */
@@ -79,11 +80,6 @@ static enum wish wish(void)
 	return strcmp(text, "children") ? WISH_SELF : WISH_CHILDREN;
 }
 
-bool page_wanted(const struct sheaf_cache_attr *a)
-{
-	return a->stats || wish() != WISH_NONE;
-}
-
 /* Not the private ones of base/futex.h: the other side is another process. */
 static void page_wait(uint32_t *word, uint32_t value)
 {
@@ -104,9 +100,12 @@ static size_t bytes_for(uint32_t room)
 static int make_room(uint32_t room)
 {
 	size_t bytes = bytes_for(room);
-	int err = posix_fallocate(page.fd, 0, (off_t)bytes);
 	void *head;
+	int err;
 
+	do {
+		err = posix_fallocate(page.fd, 0, (off_t)bytes);
+	} while (err == EINTR);
 	if (err)
 		return -err;
 	if (page.head)
@@ -291,6 +290,7 @@ static int page_open(void)
 	if (err)
 		page_close();
 	page.on = !err;
+	page.pid = getpid();
 	return err;
 }
 
@@ -338,15 +338,14 @@ static void fork_child(void)
 	fork_parent();
 }
 
-void page_enter(struct sheaf_cache *cache)
+void page_enter(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 {
 	static const struct fork_handlers handlers = {fork_prepare, fork_parent, fork_child};
 
-	if (!cache->published)
-		return;
 	/* Without handlers a child would take the page for its own. */
-	if (fork_handle(FORK_STATS, &handlers))
+	if ((!a->stats && wish() == WISH_NONE) || fork_handle(FORK_STATS, &handlers))
 		return;
+	cache->published = true;
 	pthread_mutex_lock(&page.life);
 	page.published++;
 	if (!page.on)
@@ -375,6 +374,7 @@ void page_leave(bool published)
 /* P5 */
 __attribute__((destructor)) static void page_exit(void)
 {
-	if (page.on)
+	/* Who was forked behind our back has no page. */
+	if (page.on && page.pid == getpid())
 		(void)unlink(page.name);
 }

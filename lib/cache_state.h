@@ -522,10 +522,9 @@ void cache_recount_left(struct sheaf_cache *cache);
 bool notes_make(struct cache_node *node);
 void notes_delete(struct cache_node *node);
 
-/* Does a new cache want to be seen by sheaf-stat? Then it enters the page when it is made, and leaves it when
- * it is no more. */
-bool page_wanted(const struct sheaf_cache_attr *a);
-void page_enter(struct sheaf_cache *cache);
+/* A new cache that wants to be seen by sheaf-stat is published: before it can be walked to, and
+ * after it is no more. */
+void page_enter(struct sheaf_cache *cache, const struct sheaf_cache_attr *a);
 void page_leave(bool published);
 
 /* Keeps fork(2) safe; 0 or -ENOMEM. */

@@ -121,7 +121,7 @@ bool slab_locate(const void *address, struct slab_found *found)
 		slab = slab_head(s, region, offset >> s->slab_shift);
 		found->out = !(slab->bits[i / 64] >> i % 64 & 1);
 		pthread_mutex_unlock(&node->mutex);
-		found->object = region->base + (offset - inside) + s->start + i * s->stride;
+		found->object = region->base + (offset - inside) + s->start + (size_t)i * s->stride;
 	}
 	pthread_mutex_unlock(&registry.mutex);
 	return true;
