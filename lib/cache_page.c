@@ -40,6 +40,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -100,9 +101,13 @@ static size_t bytes_for(uint32_t room)
 static int make_room(uint32_t room)
 {
 	size_t bytes = bytes_for(room);
+	struct rlimit limit;
 	void *head;
 	int err;
 
+	/* Beyond it there is not only an error, but a signal. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < bytes)
+		return -EFBIG;
 	do {
 		err = posix_fallocate(page.fd, 0, (off_t)bytes);
 	} while (err == EINTR);

@@ -15,6 +15,7 @@ import os
 import pathlib
 import pty
 import re
+import resource
 import select
 import signal
 import struct
@@ -35,12 +36,13 @@ def page(pid):
 class Shown:
     """A program to look at."""
 
-    def __init__(self, caches=1, threads=0, name="shown", stats="1", attribute=False):
+    def __init__(self, caches=1, threads=0, name="shown", stats="1", attribute=False, before=None):
         env = {k: v for k, v in os.environ.items() if k != "SHEAF_STATS"}
         if stats is not None:
             env["SHEAF_STATS"] = stats
         self.run = subprocess.Popen([SHOWN, str(caches), str(threads), name] + ["attribute"] * attribute,
-                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
+                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True,
+                                    stderr=subprocess.PIPE if before else None, preexec_fn=before)
         self.pid = int(self.line().split()[1])
 
     def line(self):
@@ -250,6 +252,37 @@ def case_opt_in():
         assert len(json.loads(right("-1j", shown.pid))["caches"]) == 1
 
 
+def case_no_page():
+    """Where there cannot be a page the program goes on, and says so in one line."""
+    def taken():
+        page(os.getpid()).mkdir()
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    def left():
+        # Of an earlier program of this number: it is in nobody's way.
+        page(os.getpid()).write_bytes(b"x" * 5000)
+
+    for before, error in ((taken, "File exists"), (limited, "File too large"), (left, None)):
+        with Shown(3, 0, "idle", before=before) as shown:
+            if error:
+                wrong(1, "process", "-1", shown.pid)
+            else:
+                assert len(json.loads(right("-1j", shown.pid))["caches"]) == 3
+            shown.say("end")
+            assert shown.line() == "ended\n"
+            if page(shown.pid).is_dir():
+                page(shown.pid).rmdir()
+            assert not page(shown.pid).exists()
+            shown.run.stdin.close()
+            shown.run.wait(PATIENCE)
+            said = shown.run.stderr.read()
+            if error:
+                assert error in said and said.startswith("libsheaf: no page for sheaf-stat"), said
+            assert said.count("\n") == (1 if error else 0), said
+
+
 def case_many():
     with Shown(300) as shown:
         caches = [len(json.loads(line)["caches"])
@@ -452,10 +485,19 @@ def case_usage():
     wrong(1, "there is no process", "-1", 999999999)
 
 
+# Cases that wait, at the same time as the others.
+GROUPS = (("terminal", "resize"), ("hostile", "cut_off"))
+
+
 def main():
     cases = {name[5:]: fn for name, fn in globals().items() if name.startswith("case_")}
     failed = 0
-    for name in sys.argv[3:] or cases:
+    beside = []
+    wanted = sys.argv[3:]
+    if not wanted:
+        beside = [subprocess.Popen([sys.executable, __file__, TOOL, SHOWN, *group]) for group in GROUPS]
+        wanted = [name for name in cases if not any(name in group for group in GROUPS)]
+    for name in wanted:
         start = time.monotonic()
         try:
             cases[name]()
@@ -465,6 +507,7 @@ def main():
             traceback.print_exc()
             print(f"{name}: {type(e).__name__}")
             failed += 1
+    failed += sum(run.wait() != 0 for run in beside)
     return 1 if failed else 0
 
 
