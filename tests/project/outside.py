@@ -110,10 +110,10 @@ def ran(exe, env):
         sys.exit(f"{exe.name} printed something else")
 
 
-def by_pkg_config(dest, env, cxx, cc, work):
+def by_pkg_config(libdir, env, cxx, cc, work):
     """As C11 and C++17, shared and static, plain and optimised as a whole."""
     flags = run("pkg-config", "--cflags", "--libs", "libsheaf", env=env).split()
-    static = [str(next(dest.rglob("libsheaf.a"))) if f == "-lsheaf" else f for f in flags]
+    static = [str(libdir / "libsheaf.a") if f == "-lsheaf" else f for f in flags]
     programs = 0
     for language, compiler in (("c", [*cc, "-std=c11"]), ("c++", [cxx, "-std=c++17"])):
         source = work / f"outside.{'c' if language == 'c' else 'cc'}"
@@ -131,7 +131,7 @@ def by_pkg_config(dest, env, cxx, cc, work):
     print(f"installed: {programs + 1} programs ran")
 
 
-def by_cmake(dest, env, cc, work):
+def by_cmake(libdir, env, cc, work):
     if not shutil.which("cmake"):
         print("no cmake here")
         return
@@ -139,7 +139,7 @@ def by_cmake(dest, env, cc, work):
     (work / "outside.c").write_text(PROGRAM)
     build = work / "cmake"
     run("cmake", "-S", work, "-B", build, f"-DCMAKE_C_COMPILER={cc[0]}",
-        f"-Dlibsheaf_DIR={next(dest.rglob('libsheafConfig.cmake')).parent}", env=env)
+        f"-Dlibsheaf_DIR={libdir / 'cmake/libsheaf'}", env=env)
     run("cmake", "--build", build, env=env)
     for kind in ("sheaf", "static", "ck"):
         ran(build / f"outside-{kind}", env)
@@ -147,11 +147,16 @@ def by_cmake(dest, env, cc, work):
 
 
 def installed(dest, cxx, cc, work):
-    pc = next(dest.rglob("libsheaf.pc"))
-    env = dict(os.environ, PKG_CONFIG_PATH=str(pc.parent), PKG_CONFIG_SYSROOT_DIR=str(dest),
-               LD_LIBRARY_PATH=str(pc.parent.parent))
-    by_pkg_config(dest, env, cxx, cc, work)
-    by_cmake(dest, env, cc, work)
+    if dest == pathlib.Path("/"):
+        pc = pathlib.Path(run("pkg-config", "--variable=pcfiledir", "libsheaf").strip(), "libsheaf.pc")
+        env = os.environ
+    else:
+        pc = next(dest.rglob("libsheaf.pc"))
+        env = dict(os.environ, PKG_CONFIG_PATH=str(pc.parent), PKG_CONFIG_SYSROOT_DIR=str(dest),
+                   LD_LIBRARY_PATH=str(pc.parent.parent))
+    libdir = pc.parent.parent
+    by_pkg_config(libdir, env, cxx, cc, work)
+    by_cmake(libdir, env, cc, work)
 
 
 def subproject(root, work):
