@@ -243,6 +243,7 @@ static void retire_aside(struct sheaf_cache *cache, struct cache_node *node, boo
 	if (full) {
 		fetch_add_relaxed(&slot_trips(cache)->barn_free, 1);
 		fresh = sheaf_barn_take_empty(&node->barn);
+		PROBE(free_trip, PROBE_CACHE(cache), NULL, fresh);
 	}
 	if (!fresh && leave_noted(cache, node, object))
 		return;

@@ -171,6 +171,7 @@ static struct sheaf *take_filled(struct sheaf_cache *cache, unsigned flags, stru
 	if (cache->spread > 1) {
 		fetch_add_relaxed(&trips->barn_alloc, 1);
 		sheaf = cache_take_sibling(cache, node);
+		PROBE(alloc_trip, PROBE_CACHE(cache), sheaf);
 		if (sheaf)
 			return sheaf;
 	}
@@ -313,6 +314,7 @@ static struct sheaf *take_empty(struct sheaf_cache *cache, struct sheaf **full, 
 	fetch_add_relaxed(&trips->free_failed, 1);
 	if (was && cache->spread > 1 && !sheaf_barn_has_room(&node->barn)) {
 		fetch_add_relaxed(&trips->barn_free, 1);
+		PROBE(free_trip, PROBE_CACHE(cache), was, NULL);
 		if (cache_give_sibling(cache, node, was))
 			*full = was = NULL;
 	}
@@ -512,6 +514,7 @@ void cache_put_sheaf(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait
 	}
 	if (!sheaf_empty(sheaf)) {
 		fetch_add_relaxed(&slot_trips(cache)->barn_free, 1);
+		PROBE(free_trip, PROBE_CACHE(cache), sheaf, NULL);
 		if (sheaf_barn_give_full(barn, sheaf) == 0 ||
 		    (cache->spread > 1 && cache_give_sibling(cache, node, sheaf)))
 			return;

@@ -64,6 +64,7 @@ static struct sheaf *take_base(struct sheaf_cache *cache, uint32_t n, bool nowai
 	if (!sheaf) {
 		fetch_add_relaxed(&slot_trips(cache)->barn_alloc, 1);
 		sheaf = sheaf_barn_take_full(barn);
+		PROBE(alloc_trip, PROBE_CACHE(cache), sheaf);
 	}
 	if (!sheaf)
 		sheaf = sheaf_barn_take_empty(barn);

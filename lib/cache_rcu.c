@@ -28,6 +28,7 @@
  */
 #include "cache_state.h"
 
+#include "base/probe.h"
 #include "base/report.h"
 #include "base/wait.h"
 #include "watch.h"
@@ -113,6 +114,7 @@ static void retire_in(struct sheaf_cache *cache, struct sheaf *fresh, void *obje
 	sheaf_push(fresh, object);
 	/* The empty sheaf came from the barn, or was looked for there. */
 	fetch_add_relaxed(&slot_trips(cache)->barn_free, 1);
+	PROBE(free_trip, PROBE_CACHE(cache), NULL, fresh);
 	switch (slot_do(cache, SLOT_INSTALL_RCU_FULL, false, &io)) {
 	case SLOT_DID:
 		cache_rcu_installed(cache);

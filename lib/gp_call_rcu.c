@@ -53,6 +53,7 @@
 #include "base/atomic.h"
 #include "base/compiler.h"
 #include "base/futex.h"
+#include "base/probe.h"
 #include "base/report.h"
 #include "base/wait.h"
 #include "gp_calls.h"
@@ -92,6 +93,7 @@ static void call(struct sheaf_gp_call_rcu *source)
 {
 	/* liburcu's queue orders this, which TSan does not see. */
 	sheaf_edge_release(source->head);
+	PROBE(gp_begin, source, load_relaxed(&source->begun) & ~FLAGS);
 	source->flavor->update_call_rcu((struct rcu_head *)source->head, period_over);
 }
 
@@ -122,6 +124,7 @@ static void period_over(struct rcu_head *head)
 	sheaf_edge_acquire(source->flavor);
 	/* release: G5, partner sheaf_gp_elapsed() */
 	store_release(&source->gp.completed, old & ~FLAGS);
+	PROBE(gp_end, source, old & ~FLAGS);
 	fetch_add_acq_rel(&source->done, 1);
 	futex_wake(&source->done);
 	do {

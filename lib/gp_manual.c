@@ -21,6 +21,7 @@
 
 #include "base/atomic.h"
 #include "base/compiler.h"
+#include "base/probe.h"
 
 #include <errno.h>
 
@@ -78,4 +79,5 @@ void sheaf_gp_manual_step(struct sheaf_gp_manual *manual)
 	sheaf_edge_acquire(&manual->gp);
 	/* release: partner sheaf_gp_elapsed() */
 	store_release(&manual->gp.completed, ticket);
+	PROBE(gp_end, manual, ticket);
 }

@@ -50,6 +50,7 @@
 
 #include "base/atomic.h"
 #include "base/futex.h"
+#include "base/probe.h"
 #include "gp_calls.h"
 #include "gp_reader.h"
 
@@ -91,6 +92,7 @@ static uint64_t look(struct sheaf_gp_poll *poll, uint64_t begun)
 	sheaf_edge_acquire(poll->flavor);
 	/* release: G4, partner sheaf_gp_elapsed() */
 	store_release(&poll->gp.completed, begun & ~FLAGS);
+	PROBE(gp_end, poll, begun & ~FLAGS);
 	return fetch_and_acq_rel(&poll->begun, ~OUT) & ~OUT;
 }
 
@@ -102,6 +104,7 @@ static uint64_t begin(struct sheaf_gp_poll *poll)
 	uint64_t begun = fetch_add_acq_rel(&poll->begun, step) + step;
 	struct urcu_gp_poll_state state = poll->flavor->update_start_poll_synchronize_rcu();
 
+	PROBE(gp_begin, poll, begun & ~FLAGS);
 	memcpy(poll->state, &state, sizeof(state));
 	return begun;
 }
