@@ -68,7 +68,8 @@ def main():
         print(f"{len(set(site.problems))} problems", file=sys.stderr)
         return 1
     pages = manual.Manual(site.reference, options.version, date_of(root))
-    pages.build(first_words(root))
+    pages.build(first_words(root), [(page[:-5], site.pages[page][1]) for path, page in site.guides.items()
+                                    if path.startswith("doc/") and "/" not in page and page != "contents.html"])
     if options.out:
         for folder in "html", "man3", "man7":
             shutil.rmtree(options.out / folder, ignore_errors=True)

@@ -2,12 +2,13 @@
 # SPDX-FileCopyrightText: the libsheaf authors
 """
 Manual pages: section 3 has one for each function, section 7 one for each header, which stands for a
-concept, and libsheaf(7) over all.
+concept, one for each guide, as libsheaf-ideas(7), and libsheaf(7) over all.
 """
 import re
 import textwrap
 
 from comments import CONTRACT
+import guide_manual
 from refpages import PARTS, groups, signature
 from render import definitions
 
@@ -39,7 +40,7 @@ def plain(text):
 
 def tidy(lines):
     """No paragraph right behind a heading, no lines longer than 80 characters."""
-    filled = True
+    filled, lines = True, "\n".join(lines).split("\n")
     for line, before in zip(lines, ["", *lines]):
         if not line or line == ".PP" and before.startswith(".SH"):
             continue
@@ -60,7 +61,7 @@ def concept(header):
 class Manual:
     def __init__(self, reference, version, date):
         self.reference, self.version, self.date = reference, version, date
-        self.pages = {}
+        self.pages, self.guides = {}, []
 
     def start(self, name, section, brief):
         return [f'.TH {name.upper()} {section} "{self.date}" "libsheaf {self.version}" "libsheaf manual"', ".SH NAME",
@@ -153,17 +154,28 @@ class Manual:
         out += [".SH SEE ALSO", "\\fBlibsheaf\\fP(7)"]
         self.pages[f"man7/{name}.7"] = out
 
+    def guide(self, name, body):
+        title, lines = guide_manual.page(body, quote)
+        page = f"libsheaf-{name}"
+        out = [f'.TH {page.upper()} 7 "{self.date}" "libsheaf {self.version}" "libsheaf manual"', ".SH NAME",
+               f"{quote(page)} \\- {title}", *lines, ".SH SEE ALSO", "\\fBlibsheaf\\fP(7)"]
+        self.guides.append((page, title))
+        self.pages[f"man7/{page}.7"] = out if ".TS" not in out else ["'\\\" t", *out]
+
     def overview(self, text):
         out = self.start("libsheaf", 7, "concurrent memory primitives: sheaves, barns, recyclers, caches, a range tree")
         out += [".SH DESCRIPTION", *[line for i, p in enumerate(text) for line in ([".PP"] if i else []) + [plain(p)]]]
         out += [".SH HEADERS"]
         for header in self.reference.headers:
             out += [".TP", f"\\fB{quote(concept(header))}\\fP(7), \\fI<sheaf/{quote(header.name)}>\\fP", plain(header.comment.brief)]
+        out += [".SH GUIDES", *[line for page, title in self.guides for line in (".TP", f"\\fB{quote(page)}\\fP(7)", title)]]
         out += [".SH FILES", "The guides, and this manual with links and search, are HTML pages in",
                 ".IR share/doc/libsheaf/html ."]
         self.pages["man7/libsheaf.7"] = out
 
-    def build(self, overview):
+    def build(self, overview, guides):
+        for name, body in guides:
+            self.guide(name, body)
         for header in self.reference.headers:
             for group in groups([n for n in header.names if n.kind == "function" and not n.hidden]):
                 self.function(group, header)
