@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <urcu.h>
 
 #define BUCKETS 64
@@ -26,6 +27,7 @@ struct bucket {
 	pthread_mutex_t lock;
 };
 
+static unsigned long operations = 50000;
 static struct bucket table[BUCKETS];
 static struct sheaf_cache *nodes;
 static struct sheaf_gp_urcu source;
@@ -102,7 +104,7 @@ static void *work(void *wrong)
 	unsigned long i, value, random = (unsigned long)(size_t)wrong;
 
 	rcu_register_thread();
-	for (i = 0; i < 50000; i++) {
+	for (i = 0; i < operations; i++) {
 		unsigned long key;
 
 		random = random * 6364136223846793005ul + 1442695040888963407ul;
@@ -118,7 +120,8 @@ static void *work(void *wrong)
 	return NULL;
 }
 
-int main(void)
+/* The argument is how many operations each thread does. */
+int main(int argc, char **argv)
 {
 	struct sheaf_cache_attr attr = {.size = sizeof(attr),
 					.object_size = sizeof(struct node),
@@ -128,6 +131,8 @@ int main(void)
 	unsigned long key, left = 0;
 	pthread_t threads[2];
 
+	if (argc > 1)
+		operations = strtoul(argv[1], NULL, 10);
 	if (sheaf_gp_urcu_init(&source, &rcu_flavor, NULL) || sheaf_cache_create(&nodes, &attr))
 		return 1;
 	for (i = 0; i < BUCKETS; i++)

@@ -128,8 +128,10 @@ static void free_sheaf(struct sheaf *sheaf)
 	free(sheaf);
 }
 
-int main(void)
+/* The argument is how many nodes come and go. */
+int main(int argc, char **argv)
 {
+	const long n = argc > 1 ? atol(argv[1]) : 20000;
 	unsigned bad = 0, wrong = 0;
 	struct sheaf *sheaf;
 	pthread_t thread;
@@ -139,7 +141,7 @@ int main(void)
 	    sheaf_recycler_init(&list.recycler, &source.gp, NULL) ||
 	    pthread_create(&thread, NULL, reader, &bad))
 		return 1;
-	for (i = 0; i < 20000; i++) {
+	for (i = 0; i < n; i++) {
 		wrong += list_add(i) != 0;
 		if (i >= 10)
 			wrong += list_remove(i - 10) != 0;

@@ -6,6 +6,7 @@
  * between: no malloc and no lock after the start, and a visit to the barn for 32 buffers.
  */
 #include <sheaf/barn.h>
+#include <sheaf/edges.h> /* for race checkers: the ring is atomics of our own */
 
 #include <pthread.h>
 #include <sched.h>

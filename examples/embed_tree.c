@@ -61,7 +61,7 @@ static int tree_insert(unsigned key)
 	/* Another writer may have made the tree higher before we have the lock. */
 	unsigned bound = __atomic_load_n(&tree.height, __ATOMIC_RELAXED) + 1;
 	struct sheaf *reserve = sheaf_cache_prefill(nodes, bound, SHEAF_STRICT);
-	struct node *old;
+	struct node *old, *new;
 
 	if (!reserve)
 		return -ENOMEM;
@@ -77,7 +77,8 @@ static int tree_insert(unsigned key)
 	}
 	/* From here to the unlock nothing fails, and nothing waits for memory. */
 	old = tree.root;
-	__atomic_store_n(&tree.root, copy_way(reserve, old, key, 1), __ATOMIC_RELEASE);
+	new = copy_way(reserve, old, key, 1);
+	__atomic_store_n(&tree.root, new, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&tree.lock);
 	retire_way(old, key);
 	sheaf_cache_return(nodes, reserve);

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <urcu.h>
 
@@ -78,15 +79,17 @@ static void *read_sessions(void *found)
 	return NULL;
 }
 
-int main(void)
+/* The argument is how many sessions there are. */
+int main(int argc, char **argv)
 {
+	const int n = argc > 1 ? atoi(argv[1]) : 100000;
 	unsigned long found = 0;
 	pthread_t reader;
 	int i, failed = 0;
 
 	if (start() || pthread_create(&reader, NULL, read_sessions, &found))
 		return 1;
-	for (i = 0; i < 100000 && !failed; i++) {
+	for (i = 0; i < n && !failed; i++) {
 		char name[40];
 
 		snprintf(name, sizeof(name), "user %d", i);
@@ -98,7 +101,7 @@ int main(void)
 	pthread_join(reader, NULL);
 	for (i = 0; i < USERS; i++)
 		log_out(i);
-	printf("100000 sessions, seen %lu times\n", found);
+	printf("%d sessions, seen %lu times\n", n, found);
 	if (sheaf_cache_destroy(cache, NULL)) /* waits for what was retired, tells what is lost */
 		return 1;
 	sheaf_gp_urcu_fini(&source);
