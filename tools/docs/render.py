@@ -155,6 +155,7 @@ def definitions(lines):
     lines are something else.
     """
     found, deeper = [], False
+    column = min((len(l) - len(l.lstrip()) for l in lines if l.startswith(" ")), default=0)
     for line in lines:
         if line.startswith(" "):
             if not found:
@@ -163,9 +164,9 @@ def definitions(lines):
             found[-1][1] = (found[-1][1] + " " + line.strip()).strip()
             continue
         parts = re.split(r"\s{2,}", line, maxsplit=1)
-        # expandtabs may have left a single space between term and meaning.
-        if len(parts) == 1 and line[7:8] == " " and len(line) > 8:
-            parts = [line[:7], line[8:]]
+        # A term that fills its column has a single space behind it.
+        if len(parts) == 1 and len(line) > 40 and column and line[column - 1] == " ":
+            parts = [line[:column].strip(), line[column:]]
         if re.search(r"[;{}|+]", parts[0]):
             return None
         found.append([parts[0], parts[1] if len(parts) > 1 else ""])

@@ -188,6 +188,8 @@ class Site:
 
     def whole(self, page):
         title, body, contents, _, _ = self.pages[page]
+        # Not broken at a hyphen, as -Dname=true would be.
+        body = re.sub(r"<code>([^<\s]{1,26})</code>", r'<code class="whole">\1</code>', body)
         render = Renderer(self, page)
         toc = "".join(f'<li class="l{level}"><a href="#{anchor}">{escape(words)}</a></li>' for anchor, words, level in contents)
         aside = f'<aside><h2>On this page</h2><ul>{toc}</ul></aside>' if len(contents) > 2 else ""
@@ -202,7 +204,7 @@ class Site:
                 f'<header><a class="home" href="{render.to("index.html") or "#"}">libsheaf</a>'
                 f'<input type="search" id="search" placeholder="Search ( / )" aria-label="Search" autocomplete="off">'
                 f'<label class="menu" for="menu">Menu</label></header><div id="found" hidden></div>'
-                f'<input type="checkbox" id="menu" aria-label="Menu"><div class="page">'
+                f'<input type="checkbox" id="menu" aria-label="Menu"><div class="page{"" if aside else " wide"}">'
                 f'<nav>{self.navigation(page)}</nav>\n<main id="main">{body}</main>\n{aside}</div></body></html>\n')
 
     def index(self):
