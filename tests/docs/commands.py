@@ -23,6 +23,7 @@ NOT_RUN = [
     ("README.md", r"\./tools/check( --\w+)*", "runs this test"),
     ("doc/performance.md", r"tools/bench-peers( .*)?", "installs peers and takes minutes; tests of suite bench run the scenarios"),
     ("doc/performance.md", r"tools/bench/tables\.py FILE", "needs the figures of a whole run; tests/bench/tables.py has short ones"),
+    ("doc/trace.md", r"(record-trace|sheaf-replay) .*", "needs the tools, and leave to trace; tests of suite replay run both"),
 ]
 LONG = [r"\./tools/try"]
 # Those that are shown because they fail.
