@@ -338,8 +338,8 @@ END_TEST
  * the other, the sum would be off by dozens.
  */
 #define BASE 30
-#define BURST 8
-#define STEADY_CAPACITY 2
+#define BURST 4
+#define STEADY_CAPACITY 1
 #define STEADY_NODES 64
 #define STEADY_FREE 400
 
