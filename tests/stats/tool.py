@@ -343,12 +343,14 @@ def case_fork():
             shown.say("fork")
             child = int(shown.line())
             try:
-                assert page(child).exists() == of_its_own
                 if of_its_own:
+                    # The child makes it in its own time.
+                    wait_for(lambda: stat("-1", child)[0] == 0, "a page of the child")
                     mine = json.loads(right("-1j", child))
                     assert mine["pid"] == child and len(mine["caches"]) == 2
                 # That of the parent is none of the child's business.
                 assert json.loads(right("-1j", shown.pid))["pid"] == shown.pid
+                assert page(child).exists() == of_its_own
             finally:
                 os.kill(child, signal.SIGKILL)
             assert json.loads(right("-1j", shown.pid))["pid"] == shown.pid
