@@ -168,6 +168,24 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 		access(pointer, __VA_ARGS__);                                                      \
 		sheaf_edge_after(pointer, (order));                                                \
 	})
+/* What is given is made first: its making is part of what the edge is for. type: that of the place, or of
+ * a number that is added to it. */
+#define SHEAF_EDGE_GIVE_(pointer, given, value, type, p, v, order, access)                         \
+	__extension__({                                                                            \
+		__typeof__(p) pointer = (p);                                                       \
+		type given = (v);                                                                  \
+		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
+		__typeof__(access(p, v, order)) value = access(pointer, given, order);             \
+		sheaf_edge_after(pointer, (order));                                                \
+		value;                                                                             \
+	})
+#define SHEAF_EDGE_STORE_(pointer, given, p, v, order, access)                                     \
+	__extension__({                                                                            \
+		__typeof__(p) pointer = (p);                                                       \
+		__typeof__((void)0, *(p)) given = (v);                                             \
+		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
+		access(pointer, given, order);                                                     \
+	})
 /* An exchange that compares reads what it expects after the edge; and that may lie in the very object
  * which is handed over, and be another thread's by then. So it is read before. */
 #define SHEAF_EDGE_SWAP_(pointer, place, old, done, p, e, order, access, ...)                      \
@@ -189,29 +207,48 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 	SHEAF_EDGE_SWAP_(SHEAF_EDGE_NAME(sheaf_edge_p, n), SHEAF_EDGE_NAME(sheaf_edge_e, n),       \
 			 SHEAF_EDGE_NAME(sheaf_edge_o, n), SHEAF_EDGE_NAME(sheaf_edge_v, n),       \
 			 __VA_ARGS__)
+#define SHEAF_EDGE_GIVE(n, ...)                                                                    \
+	SHEAF_EDGE_GIVE_(SHEAF_EDGE_NAME(sheaf_edge_p, n), SHEAF_EDGE_NAME(sheaf_edge_g, n),       \
+			 SHEAF_EDGE_NAME(sheaf_edge_v, n), __VA_ARGS__)
+#define SHEAF_EDGE_STORE(n, ...)                                                                   \
+	SHEAF_EDGE_STORE_(SHEAF_EDGE_NAME(sheaf_edge_p, n), SHEAF_EDGE_NAME(sheaf_edge_g, n),      \
+			  __VA_ARGS__)
 #define SHEAF_EDGE_VOID(n, ...) SHEAF_EDGE_VOID_(SHEAF_EDGE_NAME(sheaf_edge_p, n), __VA_ARGS__)
 
 /* A macro's own name within it is the built-in. */
 #define __atomic_load_n(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_load_n, o)
-#define __atomic_exchange_n(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_exchange_n, v, o)
+#define __atomic_exchange_n(p, v, o)                                                               \
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((void)0, *(p)), p, v, o, __atomic_exchange_n)
 #define __atomic_compare_exchange_n(p, e, v, weak, o, f)                                           \
 	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __atomic_compare_exchange_n, v, weak, o, f)
 #define __atomic_compare_exchange(p, e, v, weak, o, f)                                             \
 	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __atomic_compare_exchange, v, weak, o, f)
 #define __atomic_test_and_set(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_test_and_set, o)
-#define __atomic_fetch_add(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_add, v, o)
-#define __atomic_add_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_add_fetch, v, o)
-#define __atomic_fetch_sub(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_sub, v, o)
-#define __atomic_sub_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_sub_fetch, v, o)
-#define __atomic_fetch_and(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_and, v, o)
-#define __atomic_and_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_and_fetch, v, o)
-#define __atomic_fetch_or(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_or, v, o)
-#define __atomic_or_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_or_fetch, v, o)
-#define __atomic_fetch_xor(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_xor, v, o)
-#define __atomic_xor_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_xor_fetch, v, o)
-#define __atomic_fetch_nand(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_fetch_nand, v, o)
-#define __atomic_nand_fetch(p, v, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_nand_fetch, v, o)
-#define __atomic_store_n(p, v, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_store_n, v, o)
+#define __atomic_fetch_add(p, v, o)                                                                \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_add)
+#define __atomic_add_fetch(p, v, o)                                                                \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_add_fetch)
+#define __atomic_fetch_sub(p, v, o)                                                                \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_sub)
+#define __atomic_sub_fetch(p, v, o)                                                                \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_sub_fetch)
+#define __atomic_fetch_and(p, v, o)                                                                \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_and)
+#define __atomic_and_fetch(p, v, o)                                                                \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_and_fetch)
+#define __atomic_fetch_or(p, v, o)                                                                 \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_or)
+#define __atomic_or_fetch(p, v, o)                                                                 \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_or_fetch)
+#define __atomic_fetch_xor(p, v, o)                                                                \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_xor)
+#define __atomic_xor_fetch(p, v, o)                                                                \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_xor_fetch)
+#define __atomic_fetch_nand(p, v, o)                                                               \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_nand)
+#define __atomic_nand_fetch(p, v, o)                                                               \
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_nand_fetch)
+#define __atomic_store_n(p, v, o) SHEAF_EDGE_STORE(__COUNTER__, p, v, o, __atomic_store_n)
 #define __atomic_load(p, r, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_load, r, o)
 #define __atomic_store(p, v, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_store, v, o)
 #define __atomic_exchange(p, v, r, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_exchange, v, r, o)
@@ -219,22 +256,22 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 #ifdef __clang__
 #define __c11_atomic_load(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_load, o)
 #define __c11_atomic_exchange(p, v, o)                                                             \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_exchange, v, o)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((void)0, *(p)), p, v, o, __c11_atomic_exchange)
 #define __c11_atomic_compare_exchange_strong(p, e, v, o, f)                                        \
 	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __c11_atomic_compare_exchange_strong, v, o, f)
 #define __c11_atomic_compare_exchange_weak(p, e, v, o, f)                                          \
 	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __c11_atomic_compare_exchange_weak, v, o, f)
 #define __c11_atomic_fetch_add(p, v, o)                                                            \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_add, v, o)
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_add)
 #define __c11_atomic_fetch_sub(p, v, o)                                                            \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_sub, v, o)
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_sub)
 #define __c11_atomic_fetch_and(p, v, o)                                                            \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_and, v, o)
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_and)
 #define __c11_atomic_fetch_or(p, v, o)                                                             \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_or, v, o)
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_or)
 #define __c11_atomic_fetch_xor(p, v, o)                                                            \
-	SHEAF_EDGE_VALUE(__COUNTER__, p, o, __c11_atomic_fetch_xor, v, o)
-#define __c11_atomic_store(p, v, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __c11_atomic_store, v, o)
+	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_xor)
+#define __c11_atomic_store(p, v, o) SHEAF_EDGE_STORE(__COUNTER__, p, v, o, __c11_atomic_store)
 #endif
 #endif
 
