@@ -489,7 +489,7 @@ START_TEST(every_operation_in_any_order)
 	end();
 	blocks = library_blocks;
 	begin((unsigned)_i);
-	for (unsigned round = test_rounds(20000); round; round--) {
+	for (unsigned round = test_rounds(10000); round; round--) {
 		const struct op *op = any_op();
 		unsigned how = below(100);
 

@@ -391,7 +391,7 @@ START_TEST(threads_trade)
 
 	sheaf_gp_manual_init(&manual, 0);
 	shared_begin(_i & 1 ? 1 : 0, _i & 2 ? 5 : 0, &manual.gp);
-	shared.rounds = test_rounds(6000);
+	shared.rounds = test_rounds(3000);
 	for (unsigned i = 0; i < THREADS; i++)
 		seeds[i] = test_seed() + i;
 	ck_assert_int_eq(pthread_create(&stepper, NULL, step, &manual), 0);

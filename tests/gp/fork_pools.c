@@ -241,7 +241,7 @@ START_TEST(recycler_in_use)
 	for (unsigned i = 0; i < n_sheaves; i++)
 		sheaf_recycler_give(&recycler, sheaves[i]);
 	workers_begin(recycle);
-	for (unsigned i = test_rounds(150); i; i--) {
+	for (unsigned i = test_rounds(60); i; i--) {
 		pid_t pid;
 
 		sheaf_gp_manual_step(&manual);
@@ -379,7 +379,7 @@ START_TEST(barn_in_use)
 	for (unsigned i = 0; i < n_sheaves; i++)
 		sheaf_barn_keep(&barn, sheaves[i]);
 	workers_begin(trade);
-	for (unsigned i = test_rounds(150); i; i--) {
+	for (unsigned i = test_rounds(60); i; i--) {
 		pid_t pid;
 
 		linger(&state);

@@ -264,7 +264,7 @@ START_TEST(random_calls)
 {
 	seed = test_seed() + (uint64_t)_i + 1;
 	begin();
-	ck_assert(run_all(test_rounds(2000)));
+	ck_assert(run_all(test_rounds(1000)));
 	ck_assert_uint_gt(spaces.counts.vmas_retired, 100);
 	finish();
 }

@@ -339,7 +339,7 @@ static int run(unsigned flags, unsigned writes, uint64_t *state)
 int main(void)
 {
 	uint64_t state = test_seed();
-	const unsigned writes = test_more(40);
+	const unsigned writes = test_more(25);
 	int result;
 
 	if (test_asan() || test_tsan() || test_valgrind()) {
