@@ -298,7 +298,7 @@ END_TEST
 static struct {
 	char blocks[4][WATCHED_SIZE] __attribute__((aligned(16)));
 	const char *order;
-	unsigned calls, out;
+	unsigned out;
 } faulty;
 
 static size_t faulty_alloc(void *ctx, int node, unsigned flags, size_t n, void **objects)
@@ -332,6 +332,7 @@ START_TEST(backend_that_gives_twice)
 	size_t n;
 
 	faulty.order = orders[_i];
+	faulty.out = 0;
 	sheaf_gp_manual_init(&watched_manual, 0);
 	watched = watched_make((struct sheaf_debug_attr){.flags = SHEAF_DEBUG_OWNER},
 			       (struct sheaf_cache_attr){.backend = {.ops = &ops}});
