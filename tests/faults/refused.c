@@ -172,11 +172,13 @@ static void no_fence_at_all(int error, unsigned slots)
 
 /*
  * Memory. Each object is written to and looked at.
+ *
+ * trim_us: what a trim has given to the system does not come back once that is refused.
  */
-static struct sheaf_cache *make(struct sheaf_gp *gp, size_t object_size)
+static struct sheaf_cache *make(struct sheaf_gp *gp, size_t object_size, uint32_t trim_us)
 {
 	struct sheaf_cache_attr attr = {
-		.size = sizeof(attr), .object_size = object_size, .gp = gp, .trim_us = 1000};
+		.size = sizeof(attr), .object_size = object_size, .gp = gp, .trim_us = trim_us};
 	struct sheaf_cache *cache;
 
 	expect(sheaf_cache_create(&cache, &attr) == 0);
@@ -250,7 +252,7 @@ static void mmap_refused(int error, unsigned slots)
 	if (test_asan() || test_tsan())
 		not_here("sanitizers map memory themselves");
 	expect(sheaf_gp_urcu_init(&urcu, &rcu_flavor, NULL) == 0);
-	cache = make(&urcu.gp, 1024);
+	cache = make(&urcu.gp, 1024, UINT32_MAX);
 	sheaf_cache_free_rcu(cache, sheaf_cache_alloc(cache, 0));
 	refuse(SYS_mmap, error);
 	out_of_memory(cache, exhaust(cache));
@@ -289,7 +291,7 @@ static void address_space(int error, unsigned slots)
 	if (test_asan() || test_tsan())
 		not_here("sanitizers map memory themselves");
 	expect(sheaf_gp_urcu_init(&urcu, &rcu_flavor, NULL) == 0);
-	cache = make(&urcu.gp, 1024);
+	cache = make(&urcu.gp, 1024, UINT32_MAX);
 	sheaf_cache_free_rcu(cache, sheaf_cache_alloc(cache, 0));
 	set_address_space(mapped() + ((rlim_t)12 << 20));
 	n = exhaust(cache);
@@ -358,8 +360,8 @@ static void threads_refused(int error, unsigned slots)
 	refuse(SYS_clone3, error);
 #endif
 	expect(sheaf_gp_urcu_init(&urcu, &rcu_flavor, NULL) == 0);
-	cache = make(&urcu.gp, 64);
-	plain = make(NULL, 64);
+	cache = make(&urcu.gp, 64, 1000);
+	plain = make(NULL, 64, 1000);
 	for (round = 0; round < 5; round++) {
 		n = take_all(cache, 5000);
 		expect(n == 5000);
