@@ -151,7 +151,8 @@ static void *expire_all(void *arg)
 	(void)arg;
 	rcu_register_thread();
 	do {
-		stopped = __atomic_load_n(&stop, __ATOMIC_RELAXED); /* before the last look */
+		/* acquire, before the last look: what was added before stop is seen */
+		stopped = __atomic_load_n(&stop, __ATOMIC_ACQUIRE);
 		usleep(IDLE_MS * 1000 / 4);
 	} while (expire(now_ms() - IDLE_MS) || !stopped);
 	rcu_unregister_thread();
@@ -210,7 +211,8 @@ static unsigned long run(void)
 		pthread_join(worker[i].thread, NULL);
 		errors += worker[i].errors;
 	}
-	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	/* release: partner the expirer's last look */
+	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
 	pthread_join(expirer, NULL); /* when all have expired */
 	return errors;
 }

@@ -101,13 +101,14 @@ static int table_get(unsigned long key, unsigned long *value)
 
 static void *work(void *wrong)
 {
-	unsigned long i, value, random = (unsigned long)(size_t)wrong;
+	unsigned long i, value;
+	uint64_t random = (uint64_t)(size_t)wrong;
 
 	rcu_register_thread();
 	for (i = 0; i < operations; i++) {
 		unsigned long key;
 
-		random = random * 6364136223846793005ul + 1442695040888963407ul;
+		random = random * 6364136223846793005u + 1442695040888963407u;
 		key = random >> 56;
 		if (i % 4 == 0 && table_set(key, i))
 			++*(int *)wrong;

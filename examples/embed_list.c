@@ -132,7 +132,7 @@ static void free_sheaf(struct sheaf *sheaf)
 int main(int argc, char **argv)
 {
 	const long n = argc > 1 ? atol(argv[1]) : 20000;
-	unsigned bad = 0, wrong = 0;
+	unsigned bad = 0, wrong = 0, nodes_left;
 	struct sheaf *sheaf;
 	pthread_t thread;
 	long i;
@@ -149,7 +149,8 @@ int main(int argc, char **argv)
 	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	rcu_register_thread();
-	printf("%u nodes, %lu allocated for %ld, %u bad reads\n", list_walk(&bad), made, i, bad);
+	nodes_left = list_walk(&bad);
+	printf("%u nodes, %lu allocated for %ld, %u bad reads\n", nodes_left, made, i, bad);
 	rcu_unregister_thread();
 
 	while (list.head) {

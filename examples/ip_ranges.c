@@ -48,7 +48,7 @@ static int stop;
 /* Two letters are the entry itself; there is nothing to free. */
 static void *country(const char *letters)
 {
-	return (void *)(((uintptr_t)letters[0] << 8) | (uintptr_t)letters[1]);
+	return (void *)(((uintptr_t)(unsigned char)letters[0] << 8) | (unsigned char)letters[1]);
 }
 
 static int read_ranges(const char *path, struct ranges *ranges)
@@ -67,7 +67,7 @@ static int read_ranges(const char *path, struct ranges *ranges)
 		if (line[0] == '#')
 			continue;
 		if (sscanf(line, "%lu,%lu,%2s", &first, &last, letters) != 3 ||
-		    strlen(letters) != 2) {
+		    strlen(letters) != 2 || first > last || last > UINT32_MAX) {
 			err = -EINVAL;
 			break;
 		}

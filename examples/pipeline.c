@@ -183,8 +183,8 @@ static struct found find_alone(FILE *file)
 static struct found *find_together(FILE *file)
 {
 	static struct ring ring[3];
-	struct stage stage[] = {{.in = &ring[0], .out = &ring[1], .work = sum_up},
-				{.in = &ring[1], .out = &ring[2], .work = count_lines}};
+	static struct stage stage[] = {{.in = &ring[0], .out = &ring[1], .work = sum_up},
+				       {.in = &ring[1], .out = &ring[2], .work = count_lines}};
 	pthread_t collector;
 	void *found;
 	int i;

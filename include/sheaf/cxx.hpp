@@ -21,9 +21,14 @@
 #ifndef SHEAF_CXX_HPP
 #define SHEAF_CXX_HPP
 
+#if !defined(__cpp_exceptions) || !defined(__cpp_rtti)
+#error "<sheaf/cxx.hpp> needs exceptions and RTTI, as memory resources do"
+#endif
+
 #include <sheaf/cache.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <limits>
 #include <memory_resource>
