@@ -155,16 +155,16 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 #define SHEAF_EDGE_NAME(name, n) SHEAF_EDGE_NAME_(name, n)
 #define SHEAF_EDGE_VALUE_(pointer, value, p, order, access, ...)                                   \
 	__extension__({                                                                            \
-		__typeof__(p) pointer = (p);                                                       \
-		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
-		__typeof__(access(p, __VA_ARGS__)) value = access(pointer, __VA_ARGS__);           \
+		__auto_type pointer = (p);                                                         \
+		sheaf_edge_before(pointer, sizeof(*pointer), (order));                             \
+		__typeof__(access(pointer, __VA_ARGS__)) value = access(pointer, __VA_ARGS__);     \
 		sheaf_edge_after(pointer, (order));                                                \
 		value;                                                                             \
 	})
 #define SHEAF_EDGE_VOID_(pointer, p, order, access, ...)                                           \
 	__extension__({                                                                            \
-		__typeof__(p) pointer = (p);                                                       \
-		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
+		__auto_type pointer = (p);                                                         \
+		sheaf_edge_before(pointer, sizeof(*pointer), (order));                             \
 		access(pointer, __VA_ARGS__);                                                      \
 		sheaf_edge_after(pointer, (order));                                                \
 	})
@@ -172,29 +172,30 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
  * a number that is added to it. */
 #define SHEAF_EDGE_GIVE_(pointer, given, value, type, p, v, order, access)                         \
 	__extension__({                                                                            \
-		__typeof__(p) pointer = (p);                                                       \
+		__auto_type pointer = (p);                                                         \
 		type given = (v);                                                                  \
-		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
-		__typeof__(access(p, v, order)) value = access(pointer, given, order);             \
+		sheaf_edge_before(pointer, sizeof(*pointer), (order));                             \
+		__typeof__(access(pointer, given, order)) value = access(pointer, given, order);   \
 		sheaf_edge_after(pointer, (order));                                                \
 		value;                                                                             \
 	})
 #define SHEAF_EDGE_STORE_(pointer, given, p, v, order, access)                                     \
 	__extension__({                                                                            \
-		__typeof__(p) pointer = (p);                                                       \
-		__typeof__((void)0, *(p)) given = (v);                                             \
-		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
+		__auto_type pointer = (p);                                                         \
+		__typeof__((void)0, *pointer) given = (v);                                         \
+		sheaf_edge_before(pointer, sizeof(*pointer), (order));                             \
 		access(pointer, given, order);                                                     \
 	})
 /* An exchange that compares reads what it expects after the edge; and that may lie in the very object
  * which is handed over, and be another thread's by then. So it is read before. */
-#define SHEAF_EDGE_SWAP_(pointer, place, old, done, p, e, order, access, ...)                      \
+#define SHEAF_EDGE_SWAP_(pointer, place, old, given, done, p, e, v, order, access, ...)            \
 	__extension__({                                                                            \
-		__typeof__(p) pointer = (p);                                                       \
-		__typeof__(e) place = (e);                                                         \
-		__typeof__(*(e)) old = *place;                                                     \
-		sheaf_edge_before(pointer, sizeof(*(p)), (order));                                 \
-		_Bool done = access(pointer, &old, __VA_ARGS__);                                   \
+		__auto_type pointer = (p);                                                         \
+		__auto_type place = (e);                                                           \
+		__typeof__(*place) old = *place;                                                   \
+		__typeof__((void)0, *pointer) given = (v);                                         \
+		sheaf_edge_before(pointer, sizeof(*pointer), (order));                             \
+		_Bool done = access(pointer, &old, given, __VA_ARGS__);                            \
 		sheaf_edge_after(pointer, (order));                                                \
 		if (!done)                                                                         \
 			*place = old;                                                              \
@@ -205,8 +206,8 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 			  __VA_ARGS__)
 #define SHEAF_EDGE_SWAP(n, ...)                                                                    \
 	SHEAF_EDGE_SWAP_(SHEAF_EDGE_NAME(sheaf_edge_p, n), SHEAF_EDGE_NAME(sheaf_edge_e, n),       \
-			 SHEAF_EDGE_NAME(sheaf_edge_o, n), SHEAF_EDGE_NAME(sheaf_edge_v, n),       \
-			 __VA_ARGS__)
+			 SHEAF_EDGE_NAME(sheaf_edge_o, n), SHEAF_EDGE_NAME(sheaf_edge_g, n),       \
+			 SHEAF_EDGE_NAME(sheaf_edge_v, n), __VA_ARGS__)
 #define SHEAF_EDGE_GIVE(n, ...)                                                                    \
 	SHEAF_EDGE_GIVE_(SHEAF_EDGE_NAME(sheaf_edge_p, n), SHEAF_EDGE_NAME(sheaf_edge_g, n),       \
 			 SHEAF_EDGE_NAME(sheaf_edge_v, n), __VA_ARGS__)
@@ -220,34 +221,35 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 #define __atomic_exchange_n(p, v, o)                                                               \
 	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((void)0, *(p)), p, v, o, __atomic_exchange_n)
 #define __atomic_compare_exchange_n(p, e, v, weak, o, f)                                           \
-	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __atomic_compare_exchange_n, v, weak, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, v, o, __atomic_compare_exchange_n, weak, o, f)
+#define SHEAF_EDGE_SWAP_WHOLE(p, e, v, weak, o, f) __atomic_compare_exchange(p, e, &(v), weak, o, f)
 #define __atomic_compare_exchange(p, e, v, weak, o, f)                                             \
-	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __atomic_compare_exchange, v, weak, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, *(v), o, SHEAF_EDGE_SWAP_WHOLE, weak, o, f)
 #define __atomic_test_and_set(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_test_and_set, o)
 #define __atomic_fetch_add(p, v, o)                                                                \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_add)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_fetch_add)
 #define __atomic_add_fetch(p, v, o)                                                                \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_add_fetch)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_add_fetch)
 #define __atomic_fetch_sub(p, v, o)                                                                \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_sub)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_fetch_sub)
 #define __atomic_sub_fetch(p, v, o)                                                                \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_sub_fetch)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_sub_fetch)
 #define __atomic_fetch_and(p, v, o)                                                                \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_and)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_fetch_and)
 #define __atomic_and_fetch(p, v, o)                                                                \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_and_fetch)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_and_fetch)
 #define __atomic_fetch_or(p, v, o)                                                                 \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_or)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_fetch_or)
 #define __atomic_or_fetch(p, v, o)                                                                 \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_or_fetch)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_or_fetch)
 #define __atomic_fetch_xor(p, v, o)                                                                \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_xor)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_fetch_xor)
 #define __atomic_xor_fetch(p, v, o)                                                                \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_xor_fetch)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_xor_fetch)
 #define __atomic_fetch_nand(p, v, o)                                                               \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_fetch_nand)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_fetch_nand)
 #define __atomic_nand_fetch(p, v, o)                                                               \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __atomic_nand_fetch)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_nand_fetch)
 #define __atomic_store_n(p, v, o) SHEAF_EDGE_STORE(__COUNTER__, p, v, o, __atomic_store_n)
 #define __atomic_load(p, r, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_load, r, o)
 #define __atomic_store(p, v, o) SHEAF_EDGE_VOID(__COUNTER__, p, o, __atomic_store, v, o)
@@ -258,19 +260,19 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 #define __c11_atomic_exchange(p, v, o)                                                             \
 	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((void)0, *(p)), p, v, o, __c11_atomic_exchange)
 #define __c11_atomic_compare_exchange_strong(p, e, v, o, f)                                        \
-	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __c11_atomic_compare_exchange_strong, v, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, v, o, __c11_atomic_compare_exchange_strong, o, f)
 #define __c11_atomic_compare_exchange_weak(p, e, v, o, f)                                          \
-	SHEAF_EDGE_SWAP(__COUNTER__, p, e, o, __c11_atomic_compare_exchange_weak, v, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, v, o, __c11_atomic_compare_exchange_weak, o, f)
 #define __c11_atomic_fetch_add(p, v, o)                                                            \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_add)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __c11_atomic_fetch_add)
 #define __c11_atomic_fetch_sub(p, v, o)                                                            \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_sub)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __c11_atomic_fetch_sub)
 #define __c11_atomic_fetch_and(p, v, o)                                                            \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_and)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __c11_atomic_fetch_and)
 #define __c11_atomic_fetch_or(p, v, o)                                                             \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_or)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __c11_atomic_fetch_or)
 #define __c11_atomic_fetch_xor(p, v, o)                                                            \
-	SHEAF_EDGE_GIVE(__COUNTER__, __auto_type, p, v, o, __c11_atomic_fetch_xor)
+	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __c11_atomic_fetch_xor)
 #define __c11_atomic_store(p, v, o) SHEAF_EDGE_STORE(__COUNTER__, p, v, o, __c11_atomic_store)
 #endif
 #endif

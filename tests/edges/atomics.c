@@ -26,8 +26,13 @@ static struct item *list;
 static unsigned char byte;
 static _Bool truth;
 static void *nothing;
+static struct item *swapped;
 static _Atomic int turns;
 static unsigned long sum;
+static unsigned counts[4];
+static struct {
+	unsigned part : 4;
+} bits = {3};
 
 static struct item *item(int number)
 {
@@ -48,6 +53,8 @@ static void *look(void *arg)
 		sum += found ? (unsigned long)found->number : 0;
 		found = atomic_load_explicit(&typed, memory_order_acquire);
 		sum += found ? (unsigned long)found->number : 0;
+		found = __atomic_load_n(&swapped, __ATOMIC_ACQUIRE);
+		sum += found ? (unsigned long)found->number : 0;
 		for (found = __atomic_load_n(&list, __ATOMIC_ACQUIRE); found; found = found->next)
 			sum += (unsigned long)found->number % 2;
 	}
@@ -67,6 +74,9 @@ int main(void)
 		atomic_store_explicit(&typed, item(i), memory_order_release);
 		(void)atomic_exchange_explicit(&typed, item(i), memory_order_acq_rel);
 		(void)__atomic_exchange_n(&plain, item(i), __ATOMIC_ACQ_REL);
+		made = __atomic_load_n(&swapped, __ATOMIC_RELAXED);
+		(void)__atomic_compare_exchange_n(&swapped, &made, item(i), 0, __ATOMIC_RELEASE,
+						  __ATOMIC_RELAXED);
 		if (i % 200 == 0) {
 			made = item(i);
 			while (!__atomic_compare_exchange_n(&list, &made->next, made, 0,
@@ -80,6 +90,8 @@ int main(void)
 						    __ATOMIC_RELAXED),
 				 __ATOMIC_RELEASE);
 		(void)__atomic_sub_fetch(&byte, 1, __ATOMIC_RELAXED);
+		(void)__atomic_fetch_add(counts, bits.part, __ATOMIC_RELAXED);
+		(void)__atomic_load_n(counts, __ATOMIC_RELAXED);
 		(void)__atomic_or_fetch(&byte, 0x10u, __ATOMIC_RELAXED);
 		atomic_fetch_add(&turns, 1);
 	}
