@@ -279,10 +279,18 @@ static void each(void (*fn)(struct sheaf_cache *cache))
 			fn(registry.caches[i]);
 }
 
+/* fn takes locks. A cross cache may have a lower number than its cache, whose lock comes first: G5 in
+ * cache_stats.c. */
 void registry_fork_prepare(void (*fn)(struct sheaf_cache *cache))
 {
+	unsigned cross;
+	uint32_t i;
+
 	pthread_mutex_lock(&registry.list_lock);
-	each(fn);
+	for (cross = 0; cross < 2; cross++)
+		for (i = 0; i < registry.n; i++)
+			if (registry.caches[i] && (registry.caches[i]->cross_of != NULL) == cross)
+				fn(registry.caches[i]);
 	pthread_mutex_lock(&registry.lock);
 }
 
