@@ -15,7 +15,7 @@
  * Two things bound it. Slots are frozen while the places are counted (slots_freeze()), so
  * that calls stop where they want to move a sheaf into or out of their slot. And the order:
  *
- *	freeze, freed, slots, barns, recyclers, spilled, left, quarantine, allocated, thaw
+ *	freeze, freed, slots, barns, cross cache, recyclers, spilled, left, quarantine, allocated, thaw
  *
  *  G1  What is on its way is in somebody's hands, so it counts as in use. No place counts an object
  *      before it is there, or after it has left, but for the pushes and pops of G3: what is
@@ -36,7 +36,9 @@
  *       - what is in the hands of calls beside a slot, G1. Each such call holds two sheaves at most,
  *         and has to come to its slot before it can begin with others. Bulk calls also have what
  *         they carry for their caller; calls for a certain node, for signal handlers, and those
- *         that empty the cache never come to a slot, and count each time that they move a sheaf.
+ *         that empty the cache never come to a slot, and count each time that they move a sheaf; if
+ *         that is from a place counted earlier to one counted later (a barn to the spill lists or to the barn of
+ *         another node), as free twice.
  *  G4  At rest nothing is in hands, so the sum is exact.
  *  G5  The freeze ends: nobody who holds remote_lock, the registry or the lock of a slot waits
  *      for anything else than another of these, in this order. The cross cache's remote_lock comes
@@ -182,10 +184,12 @@ static void count_frozen(struct sheaf_cache *cache, struct sheaf_cache_stats *st
 	/* G2: first of all. What others did before the freeze is seen after it: its fence lies between
 	 * (C2 in slot_cpu.h, S1 in slot.h), or the lock of each slot. acquire: nothing below is earlier. */
 	stats->backend_freed = load_acquire(&cache->backend_freed);
+	stats->abandoned = load_relaxed(&cache->abandoned);
 	count_slots(cache, stats);
+	count_barns(cache, stats);
+	/* After the barns, where what lies in it goes: a trim that empties it is not held up. */
 	if (cross)
 		count_cross(cross, stats);
-	count_barns(cache, stats);
 	count_recyclers(cache, stats);
 	count_left(cache, stats);
 	if (watch_writes(cache))
@@ -205,7 +209,6 @@ static void count_objects(struct sheaf_cache *cache, struct sheaf_cache_stats *s
 {
 	uint64_t gone;
 
-	stats->abandoned = load_relaxed(&cache->abandoned);
 	count_frozen(cache, stats);
 	gone = stats->backend_freed + stats->abandoned + cache_held(stats);
 	/* G3: of few objects in use too many may be found where they are free. */

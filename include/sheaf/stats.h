@@ -122,7 +122,8 @@ struct sheaf_cache_stats {
 	/** Sheaves by age when they were found ripe; bucket i is below 2^i * 16 us, the last is the rest. */
 	uint64_t ages[SHEAF_RECYCLER_AGES];
 
-	/** Prefilled sheaves lent, and those above capacity. */
+	/** Prefilled sheaves lent, and those above capacity. The first is a sum that may fall by the refills of the
+	 *  moment. */
 	uint64_t prefills;
 	uint64_t prefills_oversize;
 	/** Objects asked for by each prefill and refill, and how many of them were used. */
@@ -141,7 +142,8 @@ struct sheaf_cache_stats {
  *  - what fast paths push to and pop from the slots of CPUs after it: one sheaf per slot at most, and
  *    as much of retired objects. Slots of threads stand still;
  *  - what is in the hands of calls that are at work beside a slot, which counts as in use: two
- *    sheaves each, or what a bulk call moves.
+ *    sheaves each, or what a bulk call moves. Calls for signal handlers and for a certain node count so each
+ *    time that they move a sheaf, and may count as free twice what they take from a barn.
  * Other counters are recent values. In a child of fork(2) what other threads had in their
  * hands is in use for ever.
  *
