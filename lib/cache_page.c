@@ -127,19 +127,25 @@ static int make_room(uint32_t room)
 	return 0;
 }
 
+/* What an update has found so far. Others may write to the page, so nothing is read back from it. */
+struct found {
+	uint32_t count;
+	uint32_t missing;
+};
+
 static int add_record(void *arg, struct sheaf_cache *cache)
 {
-	struct page_head *head = arg;
-	char *records = (char *)(head + 1);
+	struct found *found = arg;
+	char *records = (char *)(page.head + 1);
 
 	if (!cache->published)
 		return 0;
-	if (head->count == page.room) {
-		head->missing++;
+	if (found->count == page.room) {
+		found->missing++;
 		return 0;
 	}
-	(void)sheaf_cache_stats(cache, (void *)(records + head->count * RECORD), RECORD);
-	head->count++;
+	(void)sheaf_cache_stats(cache, (void *)(records + found->count * RECORD), RECORD);
+	found->count++;
 	return 0;
 }
 
@@ -156,12 +162,14 @@ static void update(uint32_t request)
 {
 	uint64_t begin = cpu_ns();
 	struct page_head *head = page.head;
+	struct found found = {0};
 
 	store_relaxed(&head->serial, head->serial + 1);
 	/* release: P2, what comes after is not seen without the odd number */
 	(void)fetch_add_acq_rel(&head->updates, 1);
-	head->count = head->missing = 0;
-	(void)sheaf_cache_walk(add_record, head);
+	(void)sheaf_cache_walk(add_record, &found);
+	head->count = found.count;
+	head->missing = found.missing;
 	head->budget_used = sheaf_budget_used();
 	head->time_ns = clock_ns();
 	head->took_ns = cpu_ns() - begin;
@@ -170,8 +178,8 @@ static void update(uint32_t request)
 	store_release(&head->serial, head->serial + 1);
 	page_wake(&head->serial);
 	/* For the next time. */
-	if (head->missing)
-		(void)make_room(2 * (head->count + head->missing));
+	if (found.missing)
+		(void)make_room(2 * (found.count + found.missing));
 }
 
 static void rest(void)
@@ -346,22 +354,29 @@ static void fork_child(void)
 void page_enter(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 {
 	static const struct fork_handlers handlers = {fork_prepare, fork_parent, fork_child};
+	int state;
 
 	/* Without handlers a child would take the page for its own. */
 	if ((!a->stats && wish() == WISH_NONE) || fork_handle(FORK_STATS, &handlers))
 		return;
 	cache->published = true;
+	/* Who was cancelled in here would leave life locked. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	pthread_mutex_lock(&page.life);
 	page.published++;
 	if (!page.on)
 		try_open();
 	pthread_mutex_unlock(&page.life);
+	pthread_setcancelstate(state, NULL);
 }
 
 void page_leave(bool published)
 {
+	int state;
+
 	if (!published)
 		return;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	pthread_mutex_lock(&page.life);
 	if (!--page.published && page.on) {
 		pthread_mutex_lock(&page.lock);
@@ -374,6 +389,7 @@ void page_leave(bool published)
 		page.on = false;
 	}
 	pthread_mutex_unlock(&page.life);
+	pthread_setcancelstate(state, NULL);
 }
 
 /* P5 */

@@ -83,10 +83,12 @@ static void remove_left(int fd, pid_t pid)
 	struct stat st, named;
 
 	page_name(name, sizeof(name), pid);
-	if (fstat(fd, &st) || st.st_uid != geteuid() || fcntl(fd, F_SETLK, &lock))
+	if (fstat(fd, &st) || st.st_uid != geteuid())
 		return;
-	/* One that was just made may not have its lock yet. */
+	/* One that was just made may not have its lock yet, and must find it free. */
 	if (kill(pid, 0) == 0 && time(NULL) - st.st_mtime < YOUNG_S)
+		return;
+	if (fcntl(fd, F_SETLK, &lock))
 		return;
 	if (lstat(name, &named) == 0 && named.st_ino == st.st_ino && named.st_dev == st.st_dev)
 		(void)unlink(name);
