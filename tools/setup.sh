@@ -78,7 +78,8 @@ build() {
 		status=1
 		return 0
 	fi
+	# One more than there are processors: some only wait.
 	# shellcheck disable=SC2086
-	meson test -C "$dir" --print-errorlogs $3 || status=1
+	meson test -C "$dir" --num-processes $(($(nproc) + 1)) --print-errorlogs $3 || status=1
 	echo "== $name took $((SECONDS - start)) s"
 }
