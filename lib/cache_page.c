@@ -29,13 +29,13 @@
 #include "base/atomic.h"
 #include "base/fork.h"
 #include "base/futex.h"
+#include "base/thread.h"
 #include "cache_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,18 +252,6 @@ static int open_file(void)
 	return 0;
 }
 
-static int start_thread(void)
-{
-	sigset_t all, old;
-	int err;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = -pthread_create(&page.thread, NULL, run, NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return err;
-}
-
 /* Name, mapping and file go. */
 static void page_close(void)
 {
@@ -298,7 +286,7 @@ static int page_open(void)
 		(void)snprintf(page.head->program, sizeof(page.head->program), "%s",
 			       program_invocation_short_name);
 		page.end = false;
-		err = start_thread();
+		err = thread_start(&page.thread, run, NULL);
 	}
 	if (err)
 		page_close();

@@ -12,6 +12,7 @@
 
 #include "base/atomic.h"
 #include "base/attr.h"
+#include "base/thread.h"
 #include "gp_fork.h"
 
 #include <errno.h>
@@ -19,7 +20,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sheaf/cache.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,18 +144,6 @@ static int open_events(const char *path)
 	return 0;
 }
 
-static int start_thread(void)
-{
-	sigset_t all, old;
-	int err;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = -pthread_create(&watch.thread, NULL, run, NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return err;
-}
-
 /* The watch of a parent is not there in its child, but for open files. */
 static void forget_parent(void)
 {
@@ -181,7 +169,7 @@ static int begin(const struct sheaf_pressure_attr *a)
 	if (!err && (a->psi || !a->events))
 		err = open_psi(a->psi ? a->psi : PSI_FILE, a->trigger ? a->trigger : PSI_TRIGGER);
 	if (!err)
-		err = start_thread();
+		err = thread_start(&watch.thread, run, NULL);
 	if (err)
 		close_all();
 	return err;
