@@ -122,13 +122,7 @@ static bool search(struct search *s)
 
 	for (i = 0; i < cache->nodes; i++)
 		cache_unspill_slow(cache, &cache->node[i], false);
-	pthread_mutex_lock(&cache->remote_lock);
-	if (cross)
-		pthread_mutex_lock(&cross->remote_lock);
-	registry_hold();
-	slots_freeze(cache);
-	if (cross)
-		slots_freeze(cross);
+	cache_freeze(cache);
 	slots_each(cache, look_into_slot, s);
 	if (cross && !s->block)
 		slots_each(cross, look_into_cross, s);
@@ -136,13 +130,7 @@ static bool search(struct search *s)
 		look_below(s);
 	cache_count_loans(cache, &loans);
 	s->d->lent_sheaves = loans.lent_sheaves;
-	if (cross)
-		slots_thaw(cross);
-	slots_thaw(cache);
-	registry_let_go();
-	if (cross)
-		pthread_mutex_unlock(&cross->remote_lock);
-	pthread_mutex_unlock(&cache->remote_lock);
+	cache_thaw(cache);
 	return s->block;
 }
 

@@ -354,6 +354,11 @@ bool cache_give_sibling(struct sheaf_cache *cache, struct cache_node *node, stru
  */
 void cache_fit_barns(struct sheaf_cache *cache, uint32_t slots);
 
+/* No sheaf comes into a slot of the cache, or of its cross cache, nor leaves it, until
+ * cache_thaw(); and no slots come or go. Takes the locks in the order of G5 in cache_stats.c. */
+void cache_freeze(struct sheaf_cache *cache);
+void cache_thaw(struct sheaf_cache *cache);
+
 /* Loans and what was asked and used, from the buckets. */
 void cache_count_loans(struct sheaf_cache *cache, struct sheaf_cache_stats *stats);
 

@@ -170,10 +170,11 @@ static void count_cross(struct sheaf_cache *cross, struct sheaf_cache_stats *sta
 	stats->held_slots += stats->held_cross;
 }
 
-static void count_frozen(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
+void cache_freeze(struct sheaf_cache *cache)
 {
 	struct sheaf_cache *cross = cache->cross;
 
+	/* G5 */
 	pthread_mutex_lock(&cache->remote_lock);
 	if (cross)
 		pthread_mutex_lock(&cross->remote_lock);
@@ -181,6 +182,24 @@ static void count_frozen(struct sheaf_cache *cache, struct sheaf_cache_stats *st
 	slots_freeze(cache);
 	if (cross)
 		slots_freeze(cross);
+}
+
+void cache_thaw(struct sheaf_cache *cache)
+{
+	struct sheaf_cache *cross = cache->cross;
+
+	if (cross)
+		slots_thaw(cross);
+	slots_thaw(cache);
+	registry_let_go();
+	if (cross)
+		pthread_mutex_unlock(&cross->remote_lock);
+	pthread_mutex_unlock(&cache->remote_lock);
+}
+
+static void count_frozen(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
+{
+	cache_freeze(cache);
 	/* G2: first of all. What others did before the freeze is seen after it: its fence lies between
 	 * (C2 in slot_cpu.h, S1 in slot.h), or the lock of each slot. acquire: nothing below is earlier. */
 	stats->backend_freed = load_acquire(&cache->backend_freed);
@@ -188,21 +207,15 @@ static void count_frozen(struct sheaf_cache *cache, struct sheaf_cache_stats *st
 	count_slots(cache, stats);
 	count_barns(cache, stats);
 	/* After the barns, where what lies in it goes: a trim that empties it is not held up. */
-	if (cross)
-		count_cross(cross, stats);
+	if (cache->cross)
+		count_cross(cache->cross, stats);
 	count_recyclers(cache, stats);
 	count_left(cache, stats);
 	if (watch_writes(cache))
 		stats->held_quarantine = debug_held_back(cache->watch->debug);
 	stats->backend_allocated = load_relaxed(&cache->backend_allocated);
-	if (cross)
-		slots_thaw(cross);
-	slots_thaw(cache);
 	add_slots(cache, stats);
-	registry_let_go();
-	if (cross)
-		pthread_mutex_unlock(&cross->remote_lock);
-	pthread_mutex_unlock(&cache->remote_lock);
+	cache_thaw(cache);
 }
 
 static void count_objects(struct sheaf_cache *cache, struct sheaf_cache_stats *stats)
