@@ -159,7 +159,8 @@ static void chain_link(struct sheaf_barn_side *side, struct sheaf *first, struct
 
 static void chain_push(struct sheaf_barn_side *side, struct sheaf *sheaf)
 {
-	fetch_add_relaxed(&side->chain_objects, sheaf->size);
+	/* release: partner sheaf_barn_stats() */
+	fetch_add_release(&side->chain_objects, sheaf->size);
 	chain_link(side, sheaf, sheaf);
 }
 
@@ -551,12 +552,14 @@ static void side_stats(const struct sheaf_barn_side *side, struct sheaf_barn_sid
 
 void sheaf_barn_stats(const struct sheaf_barn *barn, struct sheaf_barn_stats *stats)
 {
-	uint64_t filled = load_relaxed(&barn->full.filled);
+	/* acquire: partner the release with which a cell is filled. With it, and that of the chain, who finds
+	 * an object here finds all that was done to it before. */
+	uint64_t filled = load_acquire(&barn->full.filled);
 	unsigned i;
 
 	side_stats(&barn->full, &stats->full);
 	side_stats(&barn->empty, &stats->empty);
-	stats->objects = load_relaxed(&barn->full.chain_objects);
+	stats->objects = load_acquire(&barn->full.chain_objects);
 	for (i = 0; i < SHEAF_BARN_CELLS; i++)
 		if (filled & bit_of(i))
 			stats->objects += load_relaxed(&barn->full.cells[i].objects);

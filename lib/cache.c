@@ -121,8 +121,8 @@ void backend_put(struct sheaf_cache *cache, size_t n, void *const *objects)
 	fetch_add_relaxed(&cache->backend_free_trips, 1);
 	PROBE(backend_free, PROBE_CACHE(cache), n);
 	cache->backend.ops->free_bulk(cache->backend.ctx, n, objects);
-	/* After they are gone: F9 in cache_fork.c. */
-	fetch_add_relaxed(&cache->backend_freed, n);
+	/* After they are gone: F9 in cache_fork.c. release: G6 in cache_stats.c */
+	fetch_add_release(&cache->backend_freed, n);
 	if (!cache->cross_of)
 		budget_release(cache, n);
 }

@@ -145,7 +145,8 @@ static void spill(const struct sheaf_cache *cache, struct cache_node *node, void
 {
 	void *head = load_relaxed(&node->spilled);
 
-	fetch_add_relaxed(&node->spilled_objects, n);
+	/* release: G6 in cache_stats.c, as for left_objects */
+	fetch_add_release(&node->spilled_objects, n);
 	PROBE(spill, PROBE_CACHE(cache), n);
 	do {
 		chain_set(cache, last, head);
@@ -165,7 +166,7 @@ static void leave_sealed(struct sheaf_cache *cache, struct cache_node *node, str
 
 	fetch_add_relaxed(&cache->spills, 1);
 	PROBE(spill, PROBE_CACHE(cache), sheaf->size);
-	fetch_add_relaxed(&node->left_objects, sheaf->size);
+	fetch_add_release(&node->left_objects, sheaf->size);
 	sheaf->node = (uint16_t)(node - cache->node);
 	do {
 		sheaf->link = head;
@@ -183,7 +184,7 @@ static bool leave_noted(struct sheaf_cache *cache, struct cache_node *node, void
 		return false;
 	fetch_add_relaxed(&cache->spills, 1);
 	PROBE(spill, PROBE_CACHE(cache), 1);
-	fetch_add_relaxed(&node->left_objects, 1);
+	fetch_add_release(&node->left_objects, 1);
 	note->object = object;
 	do {
 		note->next = head;

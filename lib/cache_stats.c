@@ -44,6 +44,10 @@
  *      for anything else than another of these, in this order. The cross cache's remote_lock comes
  *      after that of its cache.
  *
+ *  G6  Orders. An object is added to the count of a place with release, and of freed; the counts are read with
+ *      acquire. So who finds it in one finds it gone from where it was before: it is not counted again in a
+ *      place that is read later (G2), and is in allocated.
+ *
  * Objects in lent sheaves are the borrower's, who takes them without a word. They are in use, all
  * of them: a sheaf that is returned takes what is left in it out of that again.
  *
@@ -148,8 +152,9 @@ static void count_left(const struct sheaf_cache *cache, struct sheaf_cache_stats
 	uint32_t i;
 
 	for (i = 0; i < cache->nodes; i++) {
-		stats->spilled += load_relaxed(&cache->node[i].spilled_objects);
-		stats->left_retired += load_relaxed(&cache->node[i].left_objects);
+		/* acquire: G6, partners in cache_nowait.c */
+		stats->spilled += load_acquire(&cache->node[i].spilled_objects);
+		stats->left_retired += load_acquire(&cache->node[i].left_objects);
 	}
 }
 
@@ -201,7 +206,7 @@ static void count_frozen(struct sheaf_cache *cache, struct sheaf_cache_stats *st
 {
 	cache_freeze(cache);
 	/* G2: first of all. What others did before the freeze is seen after it: its fence lies between
-	 * (C2 in slot_cpu.h, S1 in slot.h), or the lock of each slot. acquire: nothing below is earlier. */
+	 * (C2 in slot_cpu.h, S1 in slot.h), or the lock of each slot. acquire: G6, partner backend_put() */
 	stats->backend_freed = load_acquire(&cache->backend_freed);
 	stats->abandoned = load_relaxed(&cache->abandoned);
 	count_slots(cache, stats);

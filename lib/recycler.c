@@ -116,7 +116,8 @@ bool sheaf_recycler_give(struct sheaf_recycler *recycler, struct sheaf *sheaf)
 
 	fetch_add_relaxed(&recycler->sheaves, 1);
 	fetch_add_relaxed(&recycler->given, 1);
-	objects = fetch_add_relaxed(&recycler->objects, sheaf->size) + sheaf->size;
+	/* release: partner sheaf_recycler_stats() */
+	objects = fetch_add_release(&recycler->objects, sheaf->size) + sheaf->size;
 	raise_u64(&recycler->peak, objects);
 
 	sheaf->stamp = now_us();
@@ -321,7 +322,8 @@ void sheaf_recycler_stats(const struct sheaf_recycler *recycler, struct sheaf_re
 		.given = load_relaxed(&recycler->given),
 		.taken = load_relaxed(&recycler->taken),
 		.sheaves = load_relaxed(&recycler->sheaves),
-		.objects = load_relaxed(&recycler->objects),
+		/* acquire: who finds an object here finds all that was done to it before. */
+		.objects = load_acquire(&recycler->objects),
 		.peak = load_relaxed(&recycler->peak),
 	};
 	for (i = 0; i < SHEAF_RECYCLER_AGES; i++)

@@ -33,6 +33,7 @@
 #define store_release(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_store_n((p), (v), __ATOMIC_RELEASE))
 
 #define fetch_add_relaxed(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_fetch_add((p), (v), __ATOMIC_RELAXED))
+#define fetch_add_release(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_fetch_add((p), (v), __ATOMIC_RELEASE))
 #define fetch_sub_relaxed(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED))
 #define fetch_sub_release(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_fetch_sub((p), (v), __ATOMIC_RELEASE))
 #define fetch_add_acq_rel(p, v) (SHEAF_ATOMIC_HOOK(), __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL))
