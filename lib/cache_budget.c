@@ -25,11 +25,11 @@
 #include "cache_state.h"
 
 #include "base/probe.h"
+#include "base/wait.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define WAIT_NS 200000
 
@@ -161,7 +161,7 @@ bool budget_wait(struct sheaf_cache *cache, unsigned *tries)
 	PROBE(budget_wait, PROBE_CACHE(cache));
 	if (cache->gp)
 		(void)sheaf_gp_wait(cache->gp, sheaf_gp_ticket(cache->gp));
-	nanosleep(&(struct timespec){.tv_nsec = WAIT_NS}, NULL);
+	wait_ns(WAIT_NS);
 	return true;
 }
 

@@ -11,8 +11,10 @@
  *  P1  The thread is the only one that writes records, and that moves the mapping. life is held by
  *      who starts or ends it, lock by the thread during an update, and by who tells it to end.
  *      Order: life, lock, then those of the registry and of caches; an update waits for nothing else.
- *  P2  A reader sees whole updates: serial is odd while one is written (a store before, a release
- *      after), and he reads it before and after.
+ *  P2  A reader sees whole updates: serial is odd while one is written, and he reads it before and
+ *      after. All that an update writes is stored with release, word by word: who has read such a word finds
+ *      the odd serial that was stored before it, or a later one. Its partners are the fences of
+ *      read_update() in sheaf-stat.
  *  P3  Nobody is shown what is not his: the file is made anew, for its owner alone, and never through a
  *      link. A name that is taken is given free only if it is ours and nobody has the lock.
  *  P4  fork(2): no update is under way, nor does the thread start or end: prepare holds life and lock. The
@@ -22,6 +24,9 @@
  *      and signals leave the name, without a lock: sheaf-stat takes it away.
  *  P6  All memory of the file is there before it is mapped, so that a full file system is an error and
  *      not a signal. Who truncates the file of his own process has himself to thank.
+ *  P7  A program may close all descriptors that it has, and be given our number for a file of its own. So
+ *      none is used before it is seen to be our file still. The lock is gone then: sheaf-stat says so, and
+ *      takes the name away.
  */
 #define _GNU_SOURCE
 #include "cache_page.h"
@@ -63,9 +68,14 @@ static struct {
 	/* Under lock; of the thread. */
 	bool end;
 	int fd;
+	/* What fd was when it was opened, P7. */
+	dev_t device;
+	ino_t inode;
 	struct page_head *head;
 	size_t bytes;
 	uint32_t room;
+	uint32_t serial;
+	uint64_t updates;
 	uint32_t told;
 } page = {.life = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};
 
@@ -97,6 +107,22 @@ static size_t bytes_for(uint32_t room)
 	return sizeof(struct page_head) + room * RECORD;
 }
 
+/* P7 */
+static bool file_is_ours(void)
+{
+	struct stat st;
+
+	return page.fd >= 0 && fstat(page.fd, &st) == 0 && st.st_dev == page.device &&
+	       st.st_ino == page.inode;
+}
+
+static void file_close(void)
+{
+	if (file_is_ours())
+		close(page.fd);
+	page.fd = -1;
+}
+
 /* Makes room for so many records; what was there stays. 0 or -errno. */
 static int make_room(uint32_t room)
 {
@@ -105,6 +131,8 @@ static int make_room(uint32_t room)
 	void *head;
 	int err;
 
+	if (!file_is_ours())
+		return -EBADF;
 	/* Beyond it there is not only an error, but a signal. */
 	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < bytes)
 		return -EFBIG;
@@ -127,6 +155,19 @@ static int make_room(uint32_t room)
 	return 0;
 }
 
+/* P2: a record. */
+static void store_record(uint64_t *to, const struct sheaf_cache_stats *stats)
+{
+	uint64_t words[RECORD / sizeof(uint64_t)];
+	size_t i;
+
+	_Static_assert(RECORD % sizeof(uint64_t) == 0, "a record is stored in words");
+	_Static_assert(sizeof(struct page_head) % sizeof(uint64_t) == 0, "and is aligned for them");
+	memcpy(words, stats, RECORD);
+	for (i = 0; i < RECORD / sizeof(uint64_t); i++)
+		store_release(&to[i], words[i]);
+}
+
 /* What an update has found so far. Others may write to the page, so nothing is read back from it. */
 struct found {
 	uint32_t count;
@@ -136,7 +177,8 @@ struct found {
 static int add_record(void *arg, struct sheaf_cache *cache)
 {
 	struct found *found = arg;
-	char *records = (char *)(page.head + 1);
+	uint64_t *records = (uint64_t *)(page.head + 1);
+	struct sheaf_cache_stats stats;
 
 	if (!cache->published)
 		return 0;
@@ -144,7 +186,8 @@ static int add_record(void *arg, struct sheaf_cache *cache)
 		found->missing++;
 		return 0;
 	}
-	(void)sheaf_cache_stats(cache, (void *)(records + found->count * RECORD), RECORD);
+	(void)sheaf_cache_stats(cache, &stats, sizeof(stats));
+	store_record(records + found->count * (RECORD / sizeof(uint64_t)), &stats);
 	found->count++;
 	return 0;
 }
@@ -164,18 +207,17 @@ static void update(uint32_t request)
 	struct page_head *head = page.head;
 	struct found found = {0};
 
-	store_relaxed(&head->serial, head->serial + 1);
-	/* release: P2, what comes after is not seen without the odd number */
-	(void)fetch_add_acq_rel(&head->updates, 1);
+	/* Odd. What is stored with release below comes after it, P2. */
+	store_relaxed(&head->serial, ++page.serial);
 	(void)sheaf_cache_walk(add_record, &found);
-	head->count = found.count;
-	head->missing = found.missing;
-	head->budget_used = sheaf_budget_used();
-	head->time_ns = clock_ns();
-	head->took_ns = cpu_ns() - begin;
-	head->served = request;
-	/* release: P2, partner the reads of serial in sheaf-stat */
-	store_release(&head->serial, head->serial + 1);
+	store_release(&head->updates, ++page.updates);
+	store_release(&head->count, found.count);
+	store_release(&head->missing, found.missing);
+	store_release(&head->budget_used, sheaf_budget_used());
+	store_release(&head->time_ns, clock_ns());
+	store_release(&head->took_ns, cpu_ns() - begin);
+	store_release(&head->served, request);
+	store_release(&head->serial, ++page.serial);
 	page_wake(&head->serial);
 	/* For the next time. */
 	if (found.missing)
@@ -192,7 +234,7 @@ static void *run(void *arg)
 	uint32_t served = 0, request;
 	bool end = false;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &(int){0});
+	(void)cancel_off();
 	pthread_setname_np(pthread_self(), "sheaf-stat");
 	while (!end) {
 		/* The mapping is moved by this thread alone. */
@@ -233,6 +275,7 @@ static void remove_left(const char *name)
 static int open_file(void)
 {
 	const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+	struct stat st;
 
 	(void)snprintf(page.name, sizeof(page.name), PAGE_FOLDER "/" PAGE_PREFIX "%d", getpid());
 	page.fd = open(page.name, flags, 0600);
@@ -242,13 +285,17 @@ static int open_file(void)
 	}
 	if (page.fd < 0)
 		return -errno;
-	/* Whatever the mask of the process says. */
-	if (fchmod(page.fd, 0600) || !lock_file(page.fd)) {
+	/* The mode is 0600 whatever the mask of the process says. */
+	if (fstat(page.fd, &st) || fchmod(page.fd, 0600) || !lock_file(page.fd)) {
 		int err = errno;
 
 		(void)unlink(page.name);
+		close(page.fd);
+		page.fd = -1;
 		return -err;
 	}
+	page.device = st.st_dev;
+	page.inode = st.st_ino;
 	return 0;
 }
 
@@ -258,10 +305,8 @@ static void page_close(void)
 	(void)unlink(page.name);
 	if (page.head)
 		munmap(page.head, page.bytes);
-	if (page.fd >= 0)
-		close(page.fd);
+	file_close();
 	page.head = NULL;
-	page.fd = -1;
 }
 
 /* Under life. */
@@ -269,12 +314,8 @@ static int page_open(void)
 {
 	int err = open_file();
 
-	if (err) {
-		if (page.fd >= 0)
-			close(page.fd);
-		page.fd = -1;
+	if (err)
 		return err;
-	}
 	err = make_room(ROOM);
 	if (!err) {
 		*page.head = (struct page_head){
@@ -286,6 +327,8 @@ static int page_open(void)
 		(void)snprintf(page.head->program, sizeof(page.head->program), "%s",
 			       program_invocation_short_name);
 		page.end = false;
+		page.serial = 0;
+		page.updates = 0;
 		err = thread_start(&page.thread, run, NULL);
 	}
 	if (err)
@@ -330,9 +373,7 @@ static void fork_child(void)
 	page.on = false;
 	page.head = NULL;
 	page.told = 0;
-	if (page.fd >= 0)
-		close(page.fd);
-	page.fd = -1;
+	file_close();
 	/* P4. It begins to run before it has the lock. */
 	if (was && wish() == WISH_CHILDREN)
 		try_open();
@@ -348,14 +389,13 @@ void page_enter(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 	if ((!a->stats && wish() == WISH_NONE) || fork_handle(FORK_STATS, &handlers))
 		return;
 	cache->published = true;
-	/* Who was cancelled in here would leave life locked. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	state = cancel_off();
 	pthread_mutex_lock(&page.life);
 	page.published++;
 	if (!page.on)
 		try_open();
 	pthread_mutex_unlock(&page.life);
-	pthread_setcancelstate(state, NULL);
+	cancel_on(state);
 }
 
 void page_leave(bool published)
@@ -364,7 +404,7 @@ void page_leave(bool published)
 
 	if (!published)
 		return;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	state = cancel_off();
 	pthread_mutex_lock(&page.life);
 	if (!--page.published && page.on) {
 		pthread_mutex_lock(&page.lock);
@@ -377,7 +417,7 @@ void page_leave(bool published)
 		page.on = false;
 	}
 	pthread_mutex_unlock(&page.life);
-	pthread_setcancelstate(state, NULL);
+	cancel_on(state);
 }
 
 /* P5 */

@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include "base/compiler.h"
+#include "base/thread.h"
 #include "debug_state.h"
 
 #include <stdio.h>
@@ -112,8 +113,11 @@ static void complain(const char *text, size_t n)
 			 "libsheaf: SHEAF_DEBUG: \"%.*s\" is not understood, and passed over\n",
 			 n > 128 ? 128 : (int)n, text);
 
-	if (write(STDERR_FILENO, line, (size_t)length) < 0)
-		return;
+	int state = cancel_off();
+
+	/* Without standard error there is nobody to tell. */
+	(void)!write(STDERR_FILENO, line, (size_t)length);
+	cancel_on(state);
 }
 
 /* The words from text to end. */

@@ -96,6 +96,7 @@
 #include "base/memory.h"
 #include "base/probe.h"
 #include "base/report.h"
+#include "base/thread.h"
 #include "gp_driver.h"
 #include "gp_fork.h"
 
@@ -582,7 +583,7 @@ void sheaf_gp_driver_fini(struct sheaf_gp_driver *driver)
 		/* release: partner load_acquire in driver_main() */
 		store_release(&driver->stop, 1);
 		wake_driver(driver);
-		pthread_join(driver->thread, NULL);
+		thread_join(driver->thread);
 	}
 	if (driver->stack)
 		memory_unmap(driver->stack, driver->stack_bytes);

@@ -96,9 +96,8 @@ static void *run(void *arg)
 		[FD_PSI] = {.fd = watch.fds[FD_PSI], .events = POLLPRI},
 		[FD_NOTIFY] = {.fd = watch.fds[FD_NOTIFY], .events = POLLIN},
 	};
-	int state;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	(void)cancel_off();
 	pthread_setname_np(pthread_self(), "sheaf-pressure");
 	while (!polls[FD_END].revents) {
 		bool tell;
@@ -178,7 +177,7 @@ static int begin(const struct sheaf_pressure_attr *a)
 int sheaf_pressure_start(const struct sheaf_pressure_attr *attr)
 {
 	struct sheaf_pressure_attr a = {.size = sizeof(a)};
-	int err;
+	int err, state;
 
 	if (attr && attr_copy(&a, sizeof(a), attr, attr->size, sizeof(a)))
 		return -EINVAL;
@@ -186,6 +185,7 @@ int sheaf_pressure_start(const struct sheaf_pressure_attr *attr)
 	err = gp_fork_register(NULL);
 	if (err)
 		return err;
+	state = cancel_off();
 	gp_lock(&lock);
 	forget_parent();
 	err = watch.on ? -EBUSY : begin(&a);
@@ -194,12 +194,14 @@ int sheaf_pressure_start(const struct sheaf_pressure_attr *attr)
 		watch.process = getpid();
 	}
 	gp_unlock(&lock);
+	cancel_on(state);
 	return err;
 }
 
 uint64_t sheaf_pressure_stop(void)
 {
 	uint64_t trims = 0;
+	int state = cancel_off();
 
 	gp_lock(&lock);
 	forget_parent();
@@ -211,5 +213,6 @@ uint64_t sheaf_pressure_stop(void)
 		watch.on = false;
 	}
 	gp_unlock(&lock);
+	cancel_on(state);
 	return trims;
 }

@@ -42,7 +42,8 @@ struct sheaf_backend_ops {
 	 * SHEAF_NODE_ANY; @p flags is 0 or SHEAF_NOWAIT (under which it neither
 	 * blocks, nor locks, nor calls the system); @p objects has room for @p n
 	 * pointers. Returns how many were stored, from 0 to @p n; they are the
-	 * caller's.
+	 * caller's. Size and alignment are not passed: each object has at least what the
+	 * attributes of the cache say, defaults included, and those who get it rely on it.
 	 */
 	size_t (*alloc_bulk)(void *ctx, int node, unsigned flags, size_t n, void **objects);
 	/** Give back @p n objects that alloc_bulk handed out, in any order. Never fails. */

@@ -76,7 +76,8 @@ struct sheaf_cache_stats {
 	uint64_t barn_empty;
 	uint64_t lent_sheaves;
 
-	/** Objects that came from the backend, and went there; and visits to it. */
+	/** Objects that came from the backend, and went there; and visits to it. What is asked of the
+	 *  backend counts before it is there, so the first falls again when it gives less. */
 	uint64_t backend_allocated;
 	uint64_t backend_freed;
 	uint64_t backend_alloc_trips;

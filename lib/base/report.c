@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 #include "base/report.h"
+#include "base/thread.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@ void fatal(const char *format, ...)
 	if ((size_t)n > sizeof(text) - 2)
 		n = sizeof(text) - 2;
 	text[n] = '\n';
+	(void)cancel_off();
 	if (write(STDERR_FILENO, text, (size_t)n + 1) < 0)
 		_exit(134);
 	abort();

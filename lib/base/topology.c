@@ -9,6 +9,7 @@
 #include "base/topology.h"
 
 #include "base/atomic.h"
+#include "base/thread.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -25,13 +26,14 @@ static unsigned long list_end(const char *path)
 	char line[4096];
 	unsigned long end = 0;
 	char *p = line;
+	int state = cancel_off();
 	FILE *file = fopen(path, "re");
 
-	if (!file)
-		return 0;
-	if (!fgets(line, sizeof(line), file))
+	if (!file || !fgets(line, sizeof(line), file))
 		line[0] = '\0';
-	fclose(file);
+	if (file)
+		fclose(file);
+	cancel_on(state);
 	while (*p) {
 		char *after;
 		unsigned long n = strtoul(p, &after, 10);

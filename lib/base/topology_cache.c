@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "base/topology.h"
+#include "base/thread.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -90,6 +91,7 @@ static unsigned node_of(unsigned cpu)
 
 static void read_caches(void)
 {
+	int state = cancel_off();
 	/* By node: names of the caches that were seen. */
 	static uint16_t names[TOPOLOGY_NODES_MAX][TOPOLOGY_CACHES_MAX];
 	unsigned seen[TOPOLOGY_NODES_MAX] = {0}, node, name, cpu, i;
@@ -116,6 +118,7 @@ static void read_caches(void)
 	for (cpu = 0; cpu < cpus; cpu++)
 		place[cpu] = (uint16_t)(place[cpu] / TOPOLOGY_CACHES_MAX * most +
 					place[cpu] % TOPOLOGY_CACHES_MAX);
+	cancel_on(state);
 }
 
 unsigned topology_node_caches(void)

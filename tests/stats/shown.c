@@ -9,10 +9,14 @@
  *	cache     one more cache
  *	exec      becomes cat(1)
  *	exit      by exit(3) with caches alive; "die" by _exit(2)
+ *	close     closes all that it has not opened itself, as daemons do, and has files of its own under these
+ *	          numbers; "kept" says after "end" whether they are as they were
+ *	cancel    a thread that is to be cancelled makes a cache, and all end; "1" if it came through
  *	end       all caches end; the program goes on (if NAME is "idle", when no objects stay in use)
  *
  * usage: shown CACHES THREADS NAME [attribute]
  */
+#define _GNU_SOURCE
 #include <sheaf/cache.h>
 #include <urcu/urcu-memb.h>
 
@@ -20,9 +24,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MOST 400
+#define OWN 16
 #define OBJECTS 100
 
 static struct sheaf_cache *caches[MOST];
@@ -60,11 +67,60 @@ static void *use(void *arg)
 	return arg;
 }
 
+static int own[OWN];
+
+static int close_all(void)
+{
+	unsigned i;
+
+	for (i = 3; i < 3 + OWN; i++)
+		close((int)i);
+	for (i = 0; i < OWN; i++) {
+		own[i] = memfd_create("own", 0);
+		if (own[i] < 0)
+			return 0;
+	}
+	return 1;
+}
+
+static int own_kept(void)
+{
+	struct stat st;
+	unsigned i;
+
+	for (i = 0; i < OWN; i++)
+		if (fstat(own[i], &st) || st.st_size)
+			return 0;
+	return 1;
+}
+
 static void end_all(void)
 {
 	while (n_caches)
 		if (sheaf_cache_destroy(caches[--n_caches], NULL))
 			exit(3);
+}
+
+/* Nothing in it is a point to be cancelled at. */
+static void *cancelled(void *arg)
+{
+	pthread_cancel(pthread_self());
+	*(int *)arg = make("cancelled", 0);
+	end_all();
+	*(int *)arg += 1;
+	pthread_testcancel();
+	return NULL;
+}
+
+static int cancel(void)
+{
+	pthread_t thread;
+	void *end = NULL;
+	int done = 0;
+
+	if (pthread_create(&thread, NULL, cancelled, &done) || pthread_join(thread, &end))
+		return 0;
+	return done == 2 && end == PTHREAD_CANCELED;
 }
 
 /* 0: go on. */
@@ -82,6 +138,12 @@ static int do_line(const char *line)
 		printf("%d\n", (int)child);
 	} else if (!strcmp(line, "cache\n")) {
 		printf("%d\n", make("another", 0));
+	} else if (!strcmp(line, "close\n")) {
+		printf("%d\n", close_all());
+	} else if (!strcmp(line, "kept\n")) {
+		printf("%d\n", own_kept());
+	} else if (!strcmp(line, "cancel\n")) {
+		printf("%d\n", cancel());
 	} else if (!strcmp(line, "exec\n")) {
 		execlp("cat", "cat", (char *)NULL);
 		return 4;

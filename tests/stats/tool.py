@@ -9,8 +9,10 @@ and that a broken page or a wrong call is a message.
 
 usage: tool.py SHEAF_STAT SHOWN [CASE...]
 """
+import ctypes
 import fcntl
 import json
+import mmap
 import os
 import pathlib
 import pty
@@ -85,6 +87,17 @@ def wrong(code, text, *args):
     found, out, err = stat(*args)
     assert found == code and text in err and not out, (args, found, out, err)
     assert err.startswith("sheaf-stat: ") and err.count("\n") == 1, err
+
+
+def ask(file):
+    """An update, asked for without a look at the lock of the page."""
+    words = mmap.mmap(file.fileno(), 4096)
+    request, serial = (ctypes.c_uint32.from_buffer(words, at) for at in (16, 20))
+    before = serial.value
+    request.value += 1
+    # FUTEX_WAKE
+    ctypes.CDLL(None).syscall({"x86_64": 202}.get(os.uname().machine, 98), ctypes.byref(request), 1, 1, None, None, 0)
+    wait_for(lambda: serial.value >= before + 2, "an update")
 
 
 def wait_for(what, text):
@@ -335,6 +348,31 @@ def case_exec():
         os.utime(page(shown.pid), (old, old))
         wrong(1, "shows no statistics any more", shown.pid)
         wrong(1, "start it with SHEAF_STATS=1", shown.pid)
+
+
+def case_closed():
+    # Asked before, so that an update comes when the file is the program's no more.
+    with Shown(2, 0, "idle") as shown, open(page(shown.pid), "r+b", buffering=0) as file:
+        assert len(json.loads(right("-1j", shown.pid))["caches"]) == 2
+        shown.say("close")
+        assert shown.line() == "1\n"
+        wrong(1, "shows no statistics any more", shown.pid)
+        for _ in range(40):
+            shown.say("cache")
+            assert shown.line() == "1\n"
+        ask(file)
+        shown.say("end")
+        assert shown.line() == "ended\n"
+        shown.say("kept")
+        assert shown.line() == "1\n"
+
+
+def case_cancelled():
+    # The first cache makes the page, the last takes it away.
+    with Shown(0, 0, "idle") as shown:
+        shown.say("cancel")
+        assert shown.line() == "1\n"
+        assert not page(shown.pid).exists()
 
 
 def case_fork():

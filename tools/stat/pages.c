@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -199,23 +200,37 @@ static bool read_records(int fd, struct reading *r)
 	return r->records;
 }
 
+static bool read_serial(int fd, uint32_t *serial)
+{
+	return read_at(fd, serial, sizeof(*serial), offsetof(struct page_head, serial));
+}
+
 /* One whole update; not FOUND: to be tried again, or not. */
 static enum found read_update(struct look *look, uint32_t request, struct reading *r)
 {
-	uint32_t serial;
+	uint32_t before, after;
 
 	*r = (struct reading){.count = 0};
+	if (!read_serial(look->fd, &before))
+		return FOUND_BROKEN;
+	/* Partner: the program's release of an even serial. What is read below is of that update, or a later one. */
+	atomic_thread_fence(memory_order_acquire);
 	if (!read_head(look->fd, &r->head))
 		return FOUND_BROKEN;
+	r->head.serial = before;
 	/* Wrapping. */
 	if ((r->head.serial & 1) || (int32_t)(r->head.served - request) < 0)
 		return FOUND_SILENT;
 	if (!read_records(look->fd, r)) {
+		enum found failed = r->records ? FOUND_BROKEN : FOUND_NO_MEMORY;
+
 		free(r->records);
-		return r->records ? FOUND_BROKEN : FOUND_NO_MEMORY;
+		return failed;
 	}
-	if (read_at(look->fd, &serial, sizeof(serial), offsetof(struct page_head, serial)) &&
-	    serial == r->head.serial)
+	/* Partner: the releases with which an update stores its words. If one of them was read above, its odd
+	 * serial, or a later one, is read below. */
+	atomic_thread_fence(memory_order_acquire);
+	if (read_serial(look->fd, &after) && after == before)
 		return FOUND;
 	free(r->records);
 	return FOUND_SILENT;
