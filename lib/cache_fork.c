@@ -117,3 +117,5 @@ int cache_fork_init(void)
 
 	return fork_handle(FORK_CACHE, &handlers);
 }
+
+FORK_EARLY(cache_fork_init())

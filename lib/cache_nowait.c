@@ -229,7 +229,8 @@ static void retire_in(struct sheaf_cache *cache, struct cache_node *node, struct
 
 	sheaf_push(fresh, object);
 	if (slot_do(cache, SLOT_INSTALL_RCU_FULL, true, &io) == SLOT_DID)
-		store_relaxed(&cache->age_missed, true);
+		/* release: A1, partner the exchange in cache_rcu_installed() */
+		store_release(&cache->age_missed, true);
 	else
 		io.sheaf = fresh;
 	if (io.sheaf)

@@ -380,13 +380,21 @@ static void fork_child(void)
 	fork_parent();
 }
 
-void page_enter(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
+static int handle_forks(void)
 {
 	static const struct fork_handlers handlers = {fork_prepare, fork_parent, fork_child};
+
+	return fork_handle(FORK_STATS, &handlers);
+}
+
+FORK_EARLY(handle_forks())
+
+void page_enter(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
+{
 	int state;
 
 	/* Without handlers a child would take the page for its own. */
-	if ((!a->stats && wish() == WISH_NONE) || fork_handle(FORK_STATS, &handlers))
+	if ((!a->stats && wish() == WISH_NONE) || handle_forks())
 		return;
 	cache->published = true;
 	state = cancel_off();

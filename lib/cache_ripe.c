@@ -233,6 +233,9 @@ int sheaf_cache_throttle(struct sheaf_cache *cache)
 		}
 		/* Nobody has, if there was no driver when they were sealed, or before a fork. */
 		sheaf_gp_arm(cache->gp, &cache->ripe_task);
+		/* It has run since, or there can be no driver. */
+		if (!load_acquire(&cache->ripe_task.armed))
+			discard_ripe(cache);
 		wait_a_little(&turns);
 	} while (in_flight(cache) > load_relaxed(&cache->rcu_hard_limit));
 	PROBE(throttle_end, PROBE_CACHE(cache), err);
@@ -276,7 +279,9 @@ static void ripe_run(struct sheaf_gp_task *task)
 
 void cache_rcu_installed(struct sheaf_cache *cache)
 {
-	store_relaxed(&cache->age_missed, false);
+	/* acq_rel: A1, partner the store in retire_in(); the arming exchange below passes it on */
+	if (load_relaxed(&cache->age_missed))
+		(void)exchange_acq_rel(&cache->age_missed, false);
 	if (cache->age_task.run)
 		sheaf_gp_arm(cache->gp, &cache->age_task);
 }

@@ -133,3 +133,5 @@ int gp_calls_init(void)
 
 	return fork_handle(FORK_CALLS, &handlers);
 }
+
+FORK_EARLY(gp_calls_init())

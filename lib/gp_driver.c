@@ -273,9 +273,12 @@ static void pause_since(struct sheaf_gp_driver *driver, uint64_t start)
 {
 	uint64_t pause = load_relaxed(&driver->pause_ns), now;
 
-	while ((now = clock_ns()) < start + pause && !load_acquire(&driver->stop)) {
+	while ((now = clock_ns()) < start + pause) {
+		/* acquire: as in sleep_unwanted() */
 		uint32_t wake = load_acquire(&driver->wake);
 
+		if (load_acquire(&driver->stop))
+			return;
 		if (load_acquire(&driver->hurried))
 			pause = driver->spacing_ns ? 0 : load_relaxed(&driver->pause_ns) / 10;
 		/* Less is not worth a sleep. */

@@ -241,8 +241,7 @@ static unsigned find_flavor(const struct rcu_flavor_struct *flavor)
 	return free;
 }
 
-/* The handlers come before the first lock: should a fork run now, before they are known, its
- * child must not find one held. Twice would do no harm. */
+/* Twice would do no harm. */
 int gp_fork_register(const struct rcu_flavor_struct *flavor)
 {
 	unsigned i;
@@ -267,6 +266,8 @@ int gp_fork_register(const struct rcu_flavor_struct *flavor)
 	pthread_mutex_unlock(&flavors.lock);
 	return i < FLAVORS ? 0 : -ENOMEM;
 }
+
+FORK_EARLY(gp_fork_register(NULL))
 
 void gp_fork_unregister(const struct rcu_flavor_struct *flavor)
 {

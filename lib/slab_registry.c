@@ -163,10 +163,18 @@ static void fork_child(void)
 	fork_parent();
 }
 
-int slab_register(struct sheaf_slab *s)
+static int handle_forks(void)
 {
 	static const struct fork_handlers handlers = {fork_prepare, fork_parent, fork_child};
-	int err = fork_handle(FORK_SLAB, &handlers);
+
+	return fork_handle(FORK_SLAB, &handlers);
+}
+
+FORK_EARLY(handle_forks())
+
+int slab_register(struct sheaf_slab *s)
+{
+	int err = handle_forks();
 
 	if (err)
 		return err;

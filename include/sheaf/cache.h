@@ -66,7 +66,8 @@ typedef void sheaf_cache_ctor_fn(void *arg, size_t n, void *const *objects);
 /**
  * Who calls the callback over ripe objects: the thread that takes them for its next allocation,
  * or the source's thread, soon after the grace period; to a taker they then come from the barn.
- * Whoever shrinks or destroys the cache calls it for what is left.
+ * Whoever shrinks or destroys the cache calls it for what is left, and so does who throttles where a
+ * driver cannot be made.
  */
 #define SHEAF_RIPE_BY_TAKER 0u
 #define SHEAF_RIPE_BY_DRIVER 1u
@@ -167,7 +168,8 @@ struct sheaf_cache_attr {
  * holds the library stays mapped after dlclose(), for the threads that have used it. Fork handlers
  * are installed. And the kernel's barriers are registered for, membarrier(2) and rseq(2): where
  * a seccomp filter forbids membarrier(2) only later, remote parties go to each CPU in turn instead, and
- * abort the program with a message if sched_setaffinity(2) is forbidden too.
+ * abort the program with a message if sched_setaffinity(2) is forbidden too. They cannot go where they may not
+ * run, so then all threads of the program have to be in one set of CPUs (cpuset(7)); affinities may differ.
  *
  * Context: any thread; may block. Ordering: none. Progress: blocking (malloc).
  * Return: 0; -EINVAL if an attribute is out of range; -ENOTSUP if callbacks are to be the

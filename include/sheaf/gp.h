@@ -40,8 +40,9 @@
  *	          pthread_atfork(): they wait for the period, keep liburcu's locks and drop who
  *	          vanished. Without them a child may wait for ever.
  *
- * liburcu's hooks for call_rcu() and those of bp may come before or after the ones of this
- * library.
+ * liburcu's hooks for call_rcu() and those of bp are to be called before fork() ahead of the ones of this
+ * library: register them after it is loaded, as programs that are linked with it do anyway. Behind them
+ * they would wait for periods while the library holds what a reader may want.
  */
 #ifndef SHEAF_GP_H
 #define SHEAF_GP_H

@@ -24,6 +24,17 @@ struct fork_handlers {
 };
 
 /*
+ * Calls fork_handle() before main(), or before dlopen(3) returns; who needs the level calls it again, for the
+ * error. A level that was first set when it is needed might be set while a fork is under way, after the fork
+ * has passed it: then the child would find held what the level's first user holds, and believe in its threads.
+ */
+#define FORK_EARLY(call)                                                                           \
+	__attribute__((constructor)) static void fork_handle_early(void)                           \
+	{                                                                                          \
+		(void)(call);                                                                      \
+	}
+
+/*
  * Sets the handlers of a level, the same each time; from then on they are called. 0, or -ENOMEM.
  * May be called with the level's own locks held.
  */

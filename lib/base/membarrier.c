@@ -40,7 +40,8 @@ bool membarrier_ready(void)
 	return s == READY;
 }
 
-/* True once the caller has been there; false if it may not. Another thread may send us elsewhere. */
+/* True once the caller has been there; false if it may not: then it is taken for one where no thread of the program
+ * runs, as in a container with a set of CPUs. Another thread may send us elsewhere. */
 static bool visit(unsigned cpu)
 {
 	cpu_set_t there;
