@@ -349,6 +349,36 @@ static void advice_refused(int error, unsigned slots)
 	expect(sheaf_slab_destroy(slab) == 0);
 }
 
+static void ripe(void *arg, struct sheaf *sheaf)
+{
+	*(size_t *)arg += sheaf_size(sheaf);
+}
+
+/* Callbacks are the driver's, and there is none. */
+static void throttle_alone(struct sheaf_gp *gp)
+{
+	size_t called = 0, i;
+	struct sheaf_cache_attr attr = {.size = sizeof(attr),
+					.object_size = 64,
+					.capacity = 8,
+					.gp = gp,
+					.rcu_soft_limit = 8,
+					.rcu_hard_limit = 32,
+					.ripe = ripe,
+					.ripe_arg = &called,
+					.ripe_by = SHEAF_RIPE_BY_DRIVER};
+	struct sheaf_cache *cache;
+
+	expect(sheaf_cache_create(&cache, &attr) == 0);
+	for (i = 0; i < 200; i++)
+		sheaf_cache_free_rcu(cache, sheaf_cache_alloc(cache, 0));
+	expect(called == 0);
+	expect(sheaf_cache_throttle(cache) == 0);
+	expect(called > 200 - 32 - 16 && called <= 200);
+	expect(sheaf_cache_destroy(cache, NULL) == 0);
+	expect(called == 200);
+}
+
 /* The driver, and the library's thread for trims, cannot be made: who waits does their work. */
 static void threads_refused(int error, unsigned slots)
 {
@@ -373,6 +403,7 @@ static void threads_refused(int error, unsigned slots)
 		sheaf_cache_free(plain, sheaf_cache_alloc(plain, 0));
 	}
 	expect(sheaf_cache_throttle(cache) == 0);
+	throttle_alone(&urcu.gp);
 	expect(sheaf_cache_destroy(plain, NULL) == 0);
 	expect(sheaf_cache_destroy(cache, NULL) == 0);
 	sheaf_gp_urcu_fini(&urcu);
