@@ -537,7 +537,7 @@ START_TEST(others_use_it)
 {
 	begin((enum hooks)_i, 1);
 	users_begin();
-	for (unsigned i = test_rounds(30); i; i--)
+	for (unsigned i = test_rounds(15); i; i--)
 		ck_assert_int_eq(fork_and_use(sheaf_gp_ticket(gp)), 0);
 	users_end();
 	end();
@@ -575,7 +575,7 @@ START_TEST(many_threads_fork)
 	users_begin();
 	/* liburcu's hooks let a helper come round, which looks about every 10 ms. */
 	for (unsigned i = 0; i < FORKERS; i++)
-		forkers[i] = (struct forker){.rounds = test_rounds(_i ? 60 : 150) / FORKERS + 1};
+		forkers[i] = (struct forker){.rounds = test_rounds(_i ? 40 : 80) / FORKERS + 1};
 	test_threads(FORKERS, fork_on, forkers, sizeof(forkers[0]));
 	for (unsigned i = 0; i < FORKERS; i++)
 		ck_assert_msg(!forkers[i].errors, "%u children, the last one with %d",
@@ -779,7 +779,7 @@ START_TEST(sources_come_and_go)
 		users[i] = (struct user){.me = i};
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, come_and_go, &users[i]), 0);
 	}
-	for (unsigned i = test_rounds(30); i; i--)
+	for (unsigned i = test_rounds(15); i; i--)
 		ck_assert_int_eq(fork_and_use(0), 0);
 	store_release(&stop, 1);
 	for (unsigned i = 0; i < 2; i++) {
