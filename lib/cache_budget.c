@@ -146,6 +146,11 @@ void budget_was_short(bool is)
 	short_of_budget = is;
 }
 
+bool budget_is_short(void)
+{
+	return short_of_budget;
+}
+
 bool budget_wait(struct sheaf_cache *cache, unsigned *tries)
 {
 	/* The backend refused; something may have come back since. */

@@ -211,6 +211,13 @@ static size_t get_backend_one(struct sheaf_cache *cache, unsigned flags, struct 
 	return *object != NULL;
 }
 
+/* The backend gave less than was asked for. Does it have what other slots, barns and recyclers held by now? */
+static bool reclaim_refused(struct sheaf_cache *cache, unsigned flags)
+{
+	return !(flags & (SHEAF_NOWAIT | CACHE_LAYERS_ONLY)) && !budget_is_short() &&
+	       !cache_inside_ripe() && sheaf_cache_shrink(cache);
+}
+
 size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)
 {
 	bool nowait = flags & SHEAF_NOWAIT;
@@ -246,6 +253,8 @@ size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **obj
 	if (done < n && !(flags & CACHE_LAYERS_ONLY))
 		done += n == 1 ? get_backend_one(cache, flags, &empty, objects)
 			       : backend_get(cache, flags, n - done, objects + done);
+	if (unlikely(done < n && reclaim_refused(cache, flags)))
+		done += backend_get(cache, flags, n - done, objects + done);
 	if (unlikely(done < n && cache->watch))
 		done += watch_release(cache, n - done, objects + done);
 	if (empty)

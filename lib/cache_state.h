@@ -384,6 +384,7 @@ void budget_release(struct sheaf_cache *cache, size_t n);
 
 /* The calling thread's last visit to a backend: was the budget why not all of it came? */
 void budget_was_short(bool is);
+bool budget_is_short(void);
 
 /* An allocation came to nothing. If the budget is why, waits a while; true if another try makes
  * sense. tries counts from 0. */

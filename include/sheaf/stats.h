@@ -144,7 +144,8 @@ struct sheaf_cache_stats {
  *    as much of retired objects. Slots of threads stand still;
  *  - what is in the hands of calls that are at work beside a slot, which counts as in use: two
  *    sheaves each, or what a bulk call moves. Calls for signal handlers and for a certain node count so each
- *    time that they move a sheaf, and may count as free twice what they take from a barn.
+ *    time that they move a sheaf, and may count as free twice what they take from a barn; and so do those
+ *    that empty the cache, as an allocation does for which the backend had no memory.
  * Other counters are recent values. In a child of fork(2) what other threads had in their
  * hands is in use for ever.
  *

@@ -86,28 +86,47 @@ START_TEST(budget_is_exact)
 }
 END_TEST
 
+struct holder {
+	pthread_barrier_t barrier;
+	void *one;
+};
+
 static void *hold_one(void *arg)
 {
-	*(void **)arg = sheaf_cache_alloc(cache, 0);
+	struct holder *holder = arg;
+
+	holder->one = sheaf_cache_alloc(cache, 0);
+	pthread_barrier_wait(&holder->barrier);
+	pthread_barrier_wait(&holder->barrier);
 	return NULL;
 }
 
 /* What the slot of another thread, or the barn, has free is no reason to refuse. */
 START_TEST(free_objects_elsewhere_come_first)
 {
-	void *one[1];
+	const uint64_t budgets[] = {2 * CAPACITY * SIZE, 0};
+	struct holder holder = {0};
+	pthread_t thread;
 
-	begin((struct sheaf_cache_attr){.budget = 2 * CAPACITY * SIZE, .slots = SHEAF_SLOTS_THREAD});
-	/* Its slot, an orphan then, has the rest of a sheaf. */
-	test_threads(1, hold_one, one, sizeof(one[0]));
+	begin((struct sheaf_cache_attr){.budget = budgets[_i], .slots = SHEAF_SLOTS_THREAD});
+	/* Without a budget it is the backend that refuses. */
+	if (!budgets[_i])
+		arena.most = 2 * CAPACITY;
+	/* Its slot has the rest of a sheaf. */
+	pthread_barrier_init(&holder.barrier, NULL, 2);
+	ck_assert_int_eq(pthread_create(&thread, NULL, hold_one, &holder), 0);
+	pthread_barrier_wait(&holder.barrier);
 	ck_assert_uint_eq(arena_out(&arena), CAPACITY);
-	ck_assert(arena_own(&arena, one[0], ARENA_USER));
+	ck_assert(arena_own(&arena, holder.one, ARENA_USER));
 	get(0, 2 * CAPACITY - 1);
 	ck_assert_ptr_null(sheaf_cache_alloc(cache, 0));
 	put(0, 2 * CAPACITY - 1);
-	ck_assert(arena_disown(&arena, one[0], ARENA_USER));
-	sheaf_cache_free(cache, one[0]);
+	pthread_barrier_wait(&holder.barrier);
+	pthread_join(thread, NULL);
+	ck_assert(arena_disown(&arena, holder.one, ARENA_USER));
+	sheaf_cache_free(cache, holder.one);
 	end();
+	pthread_barrier_destroy(&holder.barrier);
 }
 END_TEST
 
@@ -581,7 +600,7 @@ int main(int argc, char **argv)
 		_exit(count_objects());
 	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_test(tc, budget_is_exact);
-	tcase_add_test(tc, free_objects_elsewhere_come_first);
+	tcase_add_loop_test(tc, free_objects_elsewhere_come_first, 0, 2);
 	tcase_add_test(tc, who_waits_gets_what_comes_back);
 	tcase_add_test(tc, budget_of_the_process);
 	tcase_add_test(tc, budget_holds_in_a_crowd);
