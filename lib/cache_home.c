@@ -333,7 +333,7 @@ void *sheaf_cache_alloc_node(struct sheaf_cache *cache, unsigned flags, int node
 		if (!budget_may_wait(flags) || !budget_wait(cache, &tries))
 			return NULL;
 	if (unlikely(cache->watch))
-		return watch_out(cache, object, caller, false);
+		return watch_out(cache, object, caller, flags & SHEAF_NOWAIT);
 	object_out(cache, object);
 	return object;
 }

@@ -273,7 +273,7 @@ static __attribute__((noinline)) void *alloc_slow(struct sheaf_cache *cache, uns
 		if (!budget_may_wait(flags) || !budget_wait(cache, &tries))
 			return NULL;
 	if (unlikely(cache->watch))
-		return watch_out(cache, object, __builtin_return_address(0), false);
+		return watch_out(cache, object, __builtin_return_address(0), flags & SHEAF_NOWAIT);
 	object_out(cache, object);
 	return object;
 }
@@ -459,7 +459,7 @@ size_t sheaf_cache_alloc_bulk(struct sheaf_cache *cache, unsigned flags, size_t 
 		size_t i;
 
 		for (i = 0; i < got; i++)
-			objects[i] = watch_out(cache, objects[i], caller, false);
+			objects[i] = watch_out(cache, objects[i], caller, flags & SHEAF_NOWAIT);
 		return got;
 	}
 	objects_out(cache, got, objects);

@@ -254,7 +254,7 @@ int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t
 		return -EINVAL;
 	if (likely(!cache->watch))
 		return refill(cache, sheaf, n, flags);
-	if (watch_sheaf_busy(cache, *sheaf, __builtin_return_address(0), false))
+	if (watch_sheaf_busy(cache, *sheaf, __builtin_return_address(0), flags & SHEAF_NOWAIT))
 		return -ENOMEM;
 	if (!watch_refuses(cache, NULL))
 		err = refill(cache, sheaf, n, flags);

@@ -196,9 +196,9 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live);
  * Allocate one object.
  *
  * @param cache which
- * @param flags 0; or SHEAF_NOWAIT: only what the layers hold, no system call; or SHEAF_WAIT: where
- *	a budget is used up, wait until objects come back, also for grace periods. With both
- *	it does not wait.
+ * @param flags 0; or SHEAF_NOWAIT: only what the layers hold, no system call but those that
+ *	<sheaf/debug.h> says of debug mode; or SHEAF_WAIT: where a budget is used up, wait
+ *	until objects come back, also for grace periods. With both it does not wait.
  *
  * Context: any thread, not in a signal handler. Blocks only in the backend, and if more is in
  *	flight than the soft limit says, 100 microseconds for each sheaf, to let the source

@@ -5,7 +5,7 @@
  * Proves of what debug mode does to the memory of objects: a write before, behind, or into a free object is reported
  * once, with its exact bytes. Objects keep their alignment with red zones, and what a constructor wrote. The
  * quarantine gives objects back in the order in which they came. Sampled objects end at their page, and
- * cannot be accessed once they are free. A callback over ripe objects sees them as they were, and
+ * cannot be accessed once they are free; with SHEAF_NOWAIT none is sampled. A callback over ripe objects sees them as they were, and
  * objects of a type-stable backend are left alone.
  */
 #define _GNU_SOURCE
@@ -256,6 +256,82 @@ START_TEST(sampled_objects)
 }
 END_TEST
 
+static int on_first_node(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+/* One object, by each call with these flags in turn. */
+static void *get_by(int how, unsigned flags)
+{
+	void *object = NULL;
+
+	switch (how) {
+	case 0:
+		return sheaf_cache_alloc(watched, flags);
+	case 1:
+		sheaf_cache_alloc_bulk(watched, flags, 1, &object);
+		return object;
+	case 2:
+		return sheaf_cache_alloc_node(watched, flags, 0);
+	default:
+		return sheaf_cache_alloc_node(watched, flags, 1);
+	}
+}
+
+/* With SHEAF_NOWAIT no object has pages made for it, and no frame of a report is looked up. */
+START_TEST(nowait_calls_ask_nobody)
+{
+	unsigned char *object;
+
+	sheaf_gp_manual_init(&watched_manual, 0);
+	watched = watched_make(
+		(struct sheaf_debug_attr){.flags = SHEAF_DEBUG_POISON, .sample = 1, .guards = 64},
+		(struct sheaf_cache_attr){.nodes = 2, .current_node = on_first_node});
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned flags = i ? SHEAF_NOWAIT : 0;
+
+		object = get_by(_i, 0);
+		ck_assert_ptr_nonnull(object_find(object)->place);
+		sheaf_cache_free(watched, object);
+		object = get_by(_i, flags);
+		ck_assert_ptr_nonnull(object);
+		ck_assert_int_eq(object_find(object)->place != NULL, !flags);
+		sheaf_cache_free(watched, object);
+	}
+	sheaf_cache_shrink(watched);
+	ck_assert_ptr_null(get_by(_i, SHEAF_NOWAIT));
+	watched_end();
+	ck_assert_uint_eq(watched_seen.n, 0);
+}
+END_TEST
+
+/* Where the report is made in a call that may ask the dynamic linker, it has names. */
+START_TEST(nowait_reports_have_no_names)
+{
+	unsigned flags = _i & 1 ? SHEAF_NOWAIT : 0;
+	int how = _i / 2;
+	unsigned char *object;
+
+	sheaf_gp_manual_init(&watched_manual, 0);
+	watched =
+		watched_make((struct sheaf_debug_attr){.flags = SHEAF_DEBUG_POISON},
+			     (struct sheaf_cache_attr){.nodes = 2, .current_node = on_first_node});
+	object = get_by(how, 0);
+	sheaf_cache_free(watched, object);
+	object_open(watched->watch->debug, object_find(object));
+	object[3] ^= 1;
+	object = get_by(how, flags);
+	watched_expect(SHEAF_DEBUG_WRITE_AFTER_FREE, object);
+	ck_assert_ptr_nonnull(strstr(watched_seen.text, "found by thread"));
+	ck_assert_int_eq(strstr(watched_seen.text, "+0x") != NULL, !flags);
+	sheaf_cache_free(watched, object);
+	watched_end();
+	ck_assert_uint_eq(watched_seen.n, 0);
+}
+END_TEST
+
 /* The callback sees objects, may keep them, and free them. */
 static struct {
 	void *kept;
@@ -342,6 +418,8 @@ int main(void)
 	tcase_add_loop_test(tc, constructed_objects, 0, 2);
 	tcase_add_loop_test(tc, quarantine_is_in_order, 0, 2);
 	tcase_add_loop_test(tc, sampled_objects, 0, 4);
+	tcase_add_loop_test(tc, nowait_calls_ask_nobody, 0, 4);
+	tcase_add_loop_test(tc, nowait_reports_have_no_names, 0, 6);
 	tcase_add_loop_test(tc, callback_over_ripe_objects, 0, 4);
 	tcase_add_test(tc, type_stable_objects_are_left_alone);
 	suite_add_tcase(suite, tc);
