@@ -11,7 +11,9 @@
  *	objects  |<---- floor ---->|<---- asked ---->|
  *	         0               floor              top
  *
- * The borrower owns the sheaf alone, so nothing here needs an order. Each loan and refill adds one
+ * The borrower owns the sheaf alone, so nothing here needs an order. Debug mode, which looks if that is so, has
+ * link for it: who is at the sheaf sets it, and clears it when he leaves; so no other one gives the
+ * sheaf to a slot or barn, which chain by it. A call that finds somebody there reports and does nothing. Each loan and refill adds one
  * to a bucket of what was asked, each return and refill one to a bucket of what was used: from
  * these come the numbers of loans, and of those that are out.
  *
@@ -269,7 +271,9 @@ void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
 	if (!(sheaf->mark & MARK_LENT))
 		fatal("cache %s: returned a sheaf that is not lent", cache->name);
 	if (unlikely(cache->watch)) {
-		(void)watch_sheaf_busy(cache, sheaf, __builtin_return_address(0), false);
+		/* Who is at it clears link when he leaves, so nobody may chain it: it stays lent. */
+		if (watch_sheaf_busy(cache, sheaf, __builtin_return_address(0), false))
+			return;
 		watch_sheaf_leave(cache, sheaf);
 	}
 	PROBE(prefill_return, PROBE_CACHE(cache), sheaf->stamp, lent_top(sheaf) - sheaf->size);

@@ -63,7 +63,8 @@ size_t watch_drain(struct sheaf_cache *cache);
 /* Is an allocation to fail? *part, if not NULL: of so many, how many may come. */
 bool watch_refuses(struct sheaf_cache *cache, size_t *part);
 
-/* Somebody is about to use a lent sheaf: true if somebody else is, after a report. Else leave it. */
+/* Somebody is about to use a lent sheaf: true if somebody else is, after a report; then its link is not ours to
+ * write, and it must not be chained by it. Else leave it. */
 bool watch_sheaf_busy(struct sheaf_cache *cache, struct sheaf *sheaf, const void *caller,
 		      bool nowait);
 void watch_sheaf_leave(struct sheaf_cache *cache, struct sheaf *sheaf);

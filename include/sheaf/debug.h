@@ -70,7 +70,8 @@ enum sheaf_debug_kind {
 	SHEAF_DEBUG_WRONG_CACHE,
 	/** The pointer is no object of a cache with debug mode, or not its beginning. */
 	SHEAF_DEBUG_NO_OBJECT,
-	/** Two threads were in calls with one prefilled sheaf at the same time. */
+	/** Two threads were in calls with one prefilled sheaf at the same time. The later one has done nothing: the
+	 *  sheaf is still lent. */
 	SHEAF_DEBUG_SHARED_SHEAF,
 	/** More was taken from a strict prefilled sheaf than was asked for, and no callback is there. */
 	SHEAF_DEBUG_OVERUSE,

@@ -285,6 +285,13 @@ START_TEST(prefilled_sheaves)
 	sheaf->link = NULL;
 	objects[3] = sheaf_cache_alloc_from(watched, sheaf);
 	ck_assert_ptr_nonnull(objects[3]);
+	/* Who is inside will still write to link, so nobody may chain it by that. */
+	sheaf->link = sheaf;
+	sheaf_cache_return(watched, sheaf);
+	watched_expect(SHEAF_DEBUG_SHARED_SHEAF, NULL);
+	ck_assert_ptr_eq(sheaf->link, sheaf);
+	ck_assert(sheaf->mark & MARK_LENT);
+	sheaf->link = NULL;
 	sheaf_cache_return(watched, sheaf);
 	sheaf_cache_free_bulk(watched, 4, objects);
 	watched_end();
