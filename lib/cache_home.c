@@ -282,7 +282,7 @@ static void put_rest(struct sheaf_cache *cache, struct sheaf_barn *barn, struct 
 }
 
 /* From the barns of a node, else a sheaf of its backend, the rest of which goes to its first barn. */
-static void *get_on(struct sheaf_cache *cache, unsigned flags, unsigned numa)
+static void *get_from(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 {
 	struct cache_node *first = first_of(cache, numa);
 	bool nowait = flags & SHEAF_NOWAIT;
@@ -307,6 +307,16 @@ static void *get_on(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 		(uint32_t)backend_get_on(cache, numa, flags, sheaf->capacity, 1, sheaf->objects);
 	object = sheaf_pop(sheaf);
 	put_rest(cache, &first->barn, sheaf, nowait);
+	return object;
+}
+
+/* Where those have nothing: what is held back, wherever it is at home. */
+static void *get_on(struct sheaf_cache *cache, unsigned flags, unsigned numa)
+{
+	void *object = get_from(cache, flags, numa);
+
+	if (unlikely(!object && cache->watch) && !watch_release(cache, 1, &object))
+		return NULL;
 	return object;
 }
 

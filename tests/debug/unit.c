@@ -4,7 +4,8 @@
 /*
  * Proves of debug mode: each wrong call is reported once, with its kind, the object, and who allocated and freed
  * it; it changes nothing else; calls that are right are not reported. Failures are the
- * same for the same seed. Leaks come once for each chain of calls, without memory one by one.
+ * same for the same seed. Leaks come once for each chain of calls, without memory one by one. A sheaf that another
+ * thread is at stays lent. What is in quarantine is had before an allocation fails.
  */
 #define _GNU_SOURCE
 #include "watched.h"
@@ -330,10 +331,11 @@ static void faulty_free(void *ctx, size_t n, void *const *objects)
 	faulty.out -= (unsigned)n;
 }
 
+static const struct sheaf_backend_ops faulty_ops = {
+	.name = "faulty", .alloc_bulk = faulty_alloc, .free_bulk = faulty_free};
+
 START_TEST(backend_that_gives_twice)
 {
-	static const struct sheaf_backend_ops ops = {
-		.name = "faulty", .alloc_bulk = faulty_alloc, .free_bulk = faulty_free};
 	static const char *const orders[] = {"010,2,3", "01,20,3"};
 	void *objects[4];
 	size_t n;
@@ -342,7 +344,7 @@ START_TEST(backend_that_gives_twice)
 	faulty.out = 0;
 	sheaf_gp_manual_init(&watched_manual, 0);
 	watched = watched_make((struct sheaf_debug_attr){.flags = SHEAF_DEBUG_OWNER},
-			       (struct sheaf_cache_attr){.backend = {.ops = &ops}});
+			       (struct sheaf_cache_attr){.backend = {.ops = &faulty_ops}});
 	n = sheaf_cache_alloc_bulk(watched, 0, 3 - (size_t)_i, objects);
 	n += sheaf_cache_alloc_bulk(watched, 0, 4 - n, objects + n);
 	watched_expect(SHEAF_DEBUG_BACKEND, faulty.blocks[0]);
@@ -357,6 +359,39 @@ START_TEST(backend_that_gives_twice)
 	watched_end();
 	ck_assert_uint_eq(watched_seen.n, 0);
 	ck_assert_uint_eq(faulty.out, 1);
+}
+END_TEST
+
+static int on_first_node(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+/* The backend has no more: what is in quarantine is had before an allocation fails, from either node. */
+START_TEST(quarantine_before_failure)
+{
+	void *objects[4], *again[5];
+
+	faulty.order = "0123";
+	faulty.out = 0;
+	sheaf_gp_manual_init(&watched_manual, 0);
+	watched = watched_make((struct sheaf_debug_attr){.quarantine = 8},
+			       (struct sheaf_cache_attr){.backend = {.ops = &faulty_ops},
+							 .nodes = 2,
+							 .current_node = on_first_node});
+	ck_assert_uint_eq(sheaf_cache_alloc_bulk(watched, 0, 4, objects), 4);
+	sheaf_cache_free_bulk(watched, 4, objects);
+	ck_assert_uint_eq(debug_held_back(watched->watch->debug), 4);
+	for (unsigned i = 0; i < 5; i++)
+		again[i] = sheaf_cache_alloc_node(watched, 0, _i);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_ptr_nonnull(again[i]);
+	ck_assert_ptr_null(again[4]);
+	sheaf_cache_free_bulk(watched, 4, again);
+	watched_end();
+	ck_assert_uint_eq(watched_seen.n, 0);
+	ck_assert_uint_eq(faulty.out, 0);
 }
 END_TEST
 
@@ -375,6 +410,7 @@ int main(void)
 	tcase_add_loop_test(tc, leaks_come_by_their_chain, 0, 2);
 	tcase_add_test(tc, prefilled_sheaves);
 	tcase_add_loop_test(tc, backend_that_gives_twice, 0, 2);
+	tcase_add_loop_test(tc, quarantine_before_failure, 0, 2);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
