@@ -34,6 +34,7 @@
 #include "base/atomic.h"
 #include "base/fork.h"
 #include "base/futex.h"
+#include "base/report.h"
 #include "base/thread.h"
 #include "cache_state.h"
 
@@ -350,8 +351,7 @@ static void try_open(void)
 	page.told = 1;
 	errno = -err;
 	n = snprintf(text, sizeof(text), "libsheaf: no page for sheaf-stat: %s: %m\n", page.name);
-	if (write(STDERR_FILENO, text, (size_t)n) < 0)
-		return;
+	(void)tell(text, (size_t)n);
 }
 
 static void fork_prepare(void)

@@ -2,16 +2,25 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * Reports, leaks, and what is known of an address. The text is made on the stack; addresses get
- * their names from dladdr(3) unless the caller may be a signal handler.
+ * Reports, leaks, and what is known of an address. Addresses get their names from dladdr(3) unless the caller may be
+ * a signal handler.
+ *
+ *  R1  The text is made in pages of its own and written by one write(2), so that those of two threads do not mix. It
+ *      is not on the stack, which may be a handler's of a few thousand bytes. Where the kernel has no pages it
+ *      is made and written line by line; a callback then gets the first of them.
+ *  R2  The call that reports goes on as if nothing had been said: objects are in its hands, and a lock of
+ *      a trim. So its thread is not cancelled here, which write(2) and a callback would allow, and errno stays.
  */
 #define _GNU_SOURCE
 #include "base/compiler.h"
 #include "base/memory.h"
+#include "base/report.h"
 #include "debug_state.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,14 +32,47 @@
 
 #define SHOWN 8
 
+#define TEXT_BYTES 8192
+#define LINE_BYTES 256
+
 struct text {
+	char *bytes;
 	size_t n;
-	char bytes[6144];
+	size_t size;
+	size_t mapped; /* 0: it is in line */
+	bool by_lines; /* each is written, and forgotten, when it ends or the room does */
+	char line[LINE_BYTES];
 };
+
+static void text_begin(struct text *text, bool by_lines)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (TEXT_BYTES + page - 1) & ~(page - 1);
+
+	text->n = 0;
+	text->bytes = memory_map(page, bytes);
+	text->mapped = text->bytes ? bytes : 0;
+	text->size = text->bytes ? bytes : sizeof(text->line);
+	text->by_lines = by_lines && !text->bytes;
+	if (!text->bytes)
+		text->bytes = text->line;
+	text->bytes[0] = '\0';
+}
+
+static void text_end(struct text *text)
+{
+	if (text->mapped)
+		memory_unmap(text->bytes, text->mapped);
+}
+
+static void text_tell(struct text *text)
+{
+	(void)tell(text->bytes, text->n);
+	text->n = 0;
+}
 
 static __attribute__((format(printf, 2, 3))) void add(struct text *text, const char *format, ...)
 {
-	size_t room = sizeof(text->bytes) - text->n;
+	size_t room = text->size - text->n;
 	va_list args;
 	int n;
 
@@ -39,6 +81,9 @@ static __attribute__((format(printf, 2, 3))) void add(struct text *text, const c
 	va_end(args);
 	if (n > 0)
 		text->n += (size_t)n < room ? (size_t)n : room - 1;
+	if (text->by_lines && text->n &&
+	    (text->bytes[text->n - 1] == '\n' || text->n + 1 == text->size))
+		text_tell(text);
 }
 
 static void add_frame(struct text *text, const void *frame, bool names)
@@ -158,15 +203,6 @@ static void add_finding(struct text *text, const struct sheaf_debug_report *repo
 		  &report->freed, !f->nowait);
 }
 
-static void say(const struct text *text)
-{
-	size_t done = 0;
-	ssize_t n;
-
-	while (done < text->n && (n = write(STDERR_FILENO, text->bytes + done, text->n - done)) > 0)
-		done += (size_t)n;
-}
-
 static const char *owner_of(const struct debug_object *o)
 {
 	return load_relaxed(&o->state) != OBJECT_GONE ? load_relaxed(&o->owner)->cache->name : NULL;
@@ -174,7 +210,8 @@ static const char *owner_of(const struct debug_object *o)
 
 void debug_report(struct debug *d, const struct finding *f)
 {
-	struct text text = {.n = 0};
+	int saved = errno, state;
+	struct text text;
 	struct sheaf_debug_report report = {
 		.kind = f->kind,
 		.cache = d->cache->name,
@@ -183,9 +220,11 @@ void debug_report(struct debug *d, const struct finding *f)
 		.offset = f->offset,
 		.bytes = f->bytes,
 		.count = f->count,
-		.text = text.bytes,
 	};
 
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* R2 */
+	text_begin(&text, !d->report);
+	report.text = text.bytes;
 	if (f->here)
 		trace_copy(&report.here, f->here);
 	if (f->of) {
@@ -196,7 +235,10 @@ void debug_report(struct debug *d, const struct finding *f)
 	if (d->report)
 		d->report(d->report_arg, &report);
 	else
-		say(&text);
+		text_tell(&text);
+	text_end(&text);
+	pthread_setcancelstate(state, NULL);
+	errno = saved;
 	if ((d->flags & SHEAF_DEBUG_ABORT) && f->kind != SHEAF_DEBUG_LEAK)
 		abort();
 }
@@ -270,24 +312,33 @@ void debug_leaks(struct debug *d, uint64_t loans)
 	memory_free(leaked);
 }
 
-void sheaf_debug_explain(const void *address)
+static void add_known(struct text *text, const void *address)
 {
 	const struct debug_object *o = object_at(address);
-	struct sheaf_debug_trace got, gave;
-	struct text text = {.n = 0};
+	struct sheaf_debug_trace trace;
 
 	if (!o) {
-		add(&text, "libsheaf: %p is in no object of a cache with debug mode\n", address);
-		say(&text);
+		add(text, "libsheaf: %p is in no object of a cache with debug mode\n", address);
 		return;
 	}
-	trace_copy(&got, &o->got);
-	trace_copy(&gave, &o->gave);
-	add(&text, "libsheaf: %p is byte %td of object %p of %zu bytes, of cache %s, %s\n", address,
+	add(text, "libsheaf: %p is byte %td of object %p of %zu bytes, of cache %s, %s\n", address,
 	    (const char *)address - (const char *)o->object, o->object, load_relaxed(&o->size),
 	    owner_of(o) ? owner_of(o) : "?", state_text(load_relaxed(&o->state)));
-	add_trace(&text, "allocated", &got, false);
-	add_trace(&text, load_relaxed(&o->state) == OBJECT_RETIRED ? "retired" : "freed", &gave,
+	trace_copy(&trace, &o->got);
+	add_trace(text, "allocated", &trace, false);
+	trace_copy(&trace, &o->gave);
+	add_trace(text, load_relaxed(&o->state) == OBJECT_RETIRED ? "retired" : "freed", &trace,
 		  false);
-	say(&text);
+}
+
+void sheaf_debug_explain(const void *address)
+{
+	int saved = errno;
+	struct text text;
+
+	text_begin(&text, true);
+	add_known(&text, address);
+	text_tell(&text);
+	text_end(&text);
+	errno = saved;
 }

@@ -13,13 +13,12 @@
  */
 #define _GNU_SOURCE
 #include "base/compiler.h"
-#include "base/thread.h"
+#include "base/report.h"
 #include "debug_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define ALL                                                                                        \
 	(SHEAF_DEBUG_POISON | SHEAF_DEBUG_REDZONE | SHEAF_DEBUG_OWNER | SHEAF_DEBUG_TRACE |        \
@@ -113,11 +112,7 @@ static void complain(const char *text, size_t n)
 			 "libsheaf: SHEAF_DEBUG: \"%.*s\" is not understood, and passed over\n",
 			 n > 128 ? 128 : (int)n, text);
 
-	int state = cancel_off();
-
-	/* Without standard error there is nobody to tell. */
-	(void)!write(STDERR_FILENO, line, (size_t)length);
-	cancel_on(state);
+	(void)tell(line, (size_t)length);
 }
 
 /* The words from text to end. */

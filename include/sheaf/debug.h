@@ -111,7 +111,8 @@ struct sheaf_debug_report {
 	struct sheaf_debug_trace allocated;
 	struct sheaf_debug_trace freed;
 	struct sheaf_debug_trace here;
-	/** All of it in English, in lines, as the default writes it to stderr. */
+	/** All of it in English, in lines, as the default writes it to stderr by one write(2). Where the kernel has no
+	 *  pages for it the default writes line by line, and here is the beginning. */
 	const char *text;
 };
 
@@ -146,12 +147,12 @@ struct sheaf_debug_attr {
 /**
  * Write to stderr what is known of an address: the object it is in, of which cache, whether it is
  * free, who allocated and freed it. For debuggers, and for a handler of SIGSEGV, where an access to a
- * sampled object after its free ends.
+ * sampled object after its free ends. It maps pages for its text, and writes line by line if it gets none.
  *
  * @param address any
  *
- * Context: any, signal handlers included. Ordering: none. Progress: wait-free, O(objects) if
- *	no object begins at @p address.
+ * Context: any, signal handlers included, on an alternate stack of 8192 bytes too. No cancellation point; errno
+ *	stays. Ordering: none. Progress: wait-free but for write(2), O(objects) if no object begins at @p address.
  */
 void sheaf_debug_explain(const void *address);
 

@@ -4,10 +4,29 @@
 #include "base/report.h"
 #include "base/thread.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+bool tell(const char *text, size_t n)
+{
+	int saved = errno, state = cancel_off();
+	size_t done = 0;
+	ssize_t wrote;
+
+	while (done < n) {
+		wrote = write(STDERR_FILENO, text + done, n - done);
+		if (wrote > 0)
+			done += (size_t)wrote;
+		else if (wrote == 0 || errno != EINTR)
+			break;
+	}
+	cancel_on(state);
+	errno = saved;
+	return done == n;
+}
 
 /* One write(2) from the stack: nothing here may need memory or a lock. */
 void fatal(const char *format, ...)
@@ -26,8 +45,7 @@ void fatal(const char *format, ...)
 	if ((size_t)n > sizeof(text) - 2)
 		n = sizeof(text) - 2;
 	text[n] = '\n';
-	(void)cancel_off();
-	if (write(STDERR_FILENO, text, (size_t)n + 1) < 0)
+	if (!tell(text, (size_t)n + 1))
 		_exit(134);
 	abort();
 }
