@@ -119,12 +119,31 @@ void watch_hide(struct sheaf_cache *cache, struct sheaf *sheaf)
 		debug_hide(cache->watch->debug, sheaf);
 }
 
+/* Blocks of our own slabs have the red zone that a checker found at run time wants, others have not. */
+static bool has_zone(const struct sheaf_cache *cache)
+{
+	return cache->block_size != cache->object_size;
+}
+
+/* What has been with our slabs before is shut, by watch_gone(). The constructor has the object, and not the zone. */
+static void open_to_make(const struct sheaf_cache *cache, size_t n, void *const *blocks)
+{
+	size_t zone = cache->block_size - cache->object_size, i;
+
+	for (i = 0; i < n; i++) {
+		memcheck_open(blocks[i], cache->object_size);
+		memcheck_shut((char *)blocks[i] + cache->object_size, zone);
+	}
+}
+
 size_t watch_came(struct sheaf_cache *cache, size_t n, void **blocks)
 {
 	size_t i;
 
 	if (cache->watch->debug)
 		return debug_came(cache->watch->debug, n, blocks);
+	if (has_zone(cache) && cache->ctor)
+		open_to_make(cache, n, blocks);
 	if (cache->ctor && n)
 		cache->ctor(cache->ctor_arg, n, blocks);
 	for (i = 0; i < n && !cache->stable; i++)
@@ -140,8 +159,8 @@ void watch_gone(struct sheaf_cache *cache, size_t n, void *const *blocks)
 		debug_gone(cache->watch->debug, n, blocks);
 		return;
 	}
-	/* Our own slabs, which have the red zone, do not touch them: shut until they come again. */
-	if (cache->block_size != cache->object_size)
+	/* Our own slabs do not touch them: shut until they come again. */
+	if (has_zone(cache))
 		return;
 	for (i = 0; i < n; i++)
 		memcheck_open(blocks[i], cache->block_size);
