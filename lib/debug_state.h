@@ -168,8 +168,8 @@ struct finding {
 void debug_report(struct debug *d, const struct finding *finding);
 void debug_leaks(struct debug *d, uint64_t loans);
 
-/* What SHEAF_DEBUG says for a cache of this name. */
-struct sheaf_debug_attr debug_words(const char *name);
+/* What SHEAF_DEBUG says for a cache of this name; none: that word is among it, for a checker found at run time too. */
+struct sheaf_debug_attr debug_words(const char *name, bool *none);
 
 /* Debug mode of a new cache as the attributes say; its block size. NULL in *made if there is none. 0 or -errno. */
 int debug_create(struct debug **made, struct sheaf_cache *cache, const struct sheaf_cache_attr *a,

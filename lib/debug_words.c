@@ -52,6 +52,12 @@ static const struct {
 	{"seed", offsetof(struct sheaf_debug_attr, seed), 8, UINT64_MAX},
 };
 
+/* What a part says. */
+struct words {
+	struct sheaf_debug_attr attr;
+	bool none;
+};
+
 static bool is_word(const char *text, size_t n, const char *word)
 {
 	return strlen(word) == n && !memcmp(text, word, n);
@@ -75,7 +81,7 @@ static bool read_number(const char *text, size_t n, uint64_t most, bool one_in, 
 	return !*end && !errno && *value <= most;
 }
 
-static bool read_word(const char *text, size_t n, struct sheaf_debug_attr *attr)
+static bool read_word(const char *text, size_t n, struct words *found)
 {
 	const char *equals = memchr(text, '=', n);
 	size_t name = equals ? (size_t)(equals - text) : n, i;
@@ -83,11 +89,12 @@ static bool read_word(const char *text, size_t n, struct sheaf_debug_attr *attr)
 
 	for (i = 0; !equals && i < sizeof(flags) / sizeof(*flags); i++)
 		if (is_word(text, n, flags[i].word)) {
-			attr->flags |= flags[i].flags;
+			found->attr.flags |= flags[i].flags;
+			found->none |= !flags[i].flags;
 			return true;
 		}
 	for (i = 0; equals && i < sizeof(numbers) / sizeof(*numbers); i++) {
-		void *field = (char *)attr + numbers[i].at;
+		void *field = (char *)&found->attr + numbers[i].at;
 		bool one_in = numbers[i].at == offsetof(struct sheaf_debug_attr, fail) ||
 			      numbers[i].at == offsetof(struct sheaf_debug_attr, sample);
 
@@ -116,13 +123,13 @@ static void complain(const char *text, size_t n)
 }
 
 /* The words from text to end. */
-static void read_words(const char *text, const char *end, struct sheaf_debug_attr *attr, bool aloud)
+static void read_words(const char *text, const char *end, struct words *found, bool aloud)
 {
 	while (text < end) {
 		const char *comma = memchr(text, ',', (size_t)(end - text));
 		size_t n = (size_t)((comma ? comma : end) - text);
 
-		if (n && !read_word(text, n, attr) && aloud)
+		if (n && !read_word(text, n, found) && aloud)
 			complain(text, n);
 		text += n + 1;
 	}
@@ -153,23 +160,24 @@ static bool is_new(const char *text)
 	return exchange_relaxed(&known, sum) != sum;
 }
 
-struct sheaf_debug_attr debug_words(const char *name)
+struct sheaf_debug_attr debug_words(const char *name, bool *none)
 {
-	struct sheaf_debug_attr found = {.size = sizeof(found)};
+	struct words found = {.attr = {.size = sizeof(found.attr)}};
 	const char *text = secure_getenv("SHEAF_DEBUG");
 	bool aloud = text && *text && is_new(text), done = false;
 
 	while (text && *text) {
 		const char *end = strchrnul(text, ';');
 		const char *colon = memchr(text, ':', (size_t)(end - text));
-		struct sheaf_debug_attr attr = {.size = sizeof(attr)};
+		struct words words = {.attr = {.size = sizeof(words.attr)}};
 
-		read_words(text, colon ? colon : end, &attr, aloud);
+		read_words(text, colon ? colon : end, &words, aloud);
 		if (!done && (!colon || has_name(colon + 1, end, name))) {
-			found = attr;
+			found = words;
 			done = true;
 		}
 		text = *end ? end + 1 : end;
 	}
-	return found;
+	*none = found.none;
+	return found.attr;
 }

@@ -2,28 +2,18 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /* Who wants to know, and what he is told; the map is in watch.h. */
-#define _GNU_SOURCE
 #include "watch.h"
 
 #include "base/attr.h"
 #include "base/memory.h"
 #include "debug_state.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include <errno.h>
 
 /* In builds for checkers the fast paths tell. */
 static bool checker_runs(void)
 {
 	return !ANNOTATE_RED_ZONE && memcheck_may_run();
-}
-
-/* Does SHEAF_DEBUG say that nothing is to be watched? For who counts instructions under Valgrind. */
-static bool asked_not_to(void)
-{
-	const char *asked = secure_getenv("SHEAF_DEBUG");
-
-	return asked && !strcmp(asked, "none");
 }
 
 static bool is_wanted(const struct sheaf_debug_attr *attr)
@@ -34,18 +24,19 @@ static bool is_wanted(const struct sheaf_debug_attr *attr)
 int watch_create(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 {
 	struct sheaf_debug_attr attr;
-	bool checker;
+	bool checker, none = false;
 
 	if (cache->cross_of) {
 		cache->block_size = cache->cross_of->block_size;
 		return 0;
 	}
 	if (!a->debug)
-		attr = debug_words(cache->name);
+		attr = debug_words(cache->name, &none);
 	else if (attr_copy(&attr, sizeof(attr), a->debug, a->debug->size, sizeof(attr)))
 		return -EINVAL;
-	/* Debug mode tells checkers what it knows where they are built in. */
-	checker = checker_runs() && !a->debug && !is_wanted(&attr) && !asked_not_to();
+	/* Debug mode tells checkers what it knows where they are built in. Who counts instructions under Valgrind says
+	 * none. */
+	checker = checker_runs() && !a->debug && !is_wanted(&attr) && !none;
 	if (!checker && !is_wanted(&attr))
 		return 0;
 	cache->watch = memory_zalloc(sizeof(void *), sizeof(*cache->watch));

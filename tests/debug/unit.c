@@ -6,11 +6,13 @@
  * it; it changes nothing else; calls that are right are not reported. Failures are the
  * same for the same seed. Leaks come once for each chain of calls, without memory one by one. A sheaf that another
  * thread is at stays lent. What is in quarantine is had before an allocation fails.
+ * The word none keeps off a checker, for the caches that its part is for.
  */
 #define _GNU_SOURCE
 #include "watched.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -395,6 +397,32 @@ START_TEST(quarantine_before_failure)
 }
 END_TEST
 
+/* Is a checker that is found at run time kept off? */
+START_TEST(none_is_a_word_as_others)
+{
+	static const struct {
+		const char *text;
+		const char *name;
+		bool none;
+	} cases[] = {
+		{"none", "a", true},          {"", "a", false},
+		{"none;", "a", true},         {"none:a", "a", true},
+		{"none:a", "b", false},       {",none,", "a", true},
+		{"none:a;poison", "a", true}, {"none:b;poison", "a", false},
+		{"poison:b;none", "a", true}, {"none:a*;poison:b", "ab", true},
+		{"nonesuch", "a", false},     {"seed=1", "a", false},
+	};
+	struct sheaf_debug_attr found;
+	bool none = !cases[_i].none;
+
+	setenv("SHEAF_DEBUG", cases[_i].text, 1);
+	found = debug_words(cases[_i].name, &none);
+	unsetenv("SHEAF_DEBUG");
+	ck_assert_int_eq(none, cases[_i].none);
+	ck_assert(!none || !found.flags);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("debug");
@@ -411,6 +439,7 @@ int main(void)
 	tcase_add_test(tc, prefilled_sheaves);
 	tcase_add_loop_test(tc, backend_that_gives_twice, 0, 2);
 	tcase_add_loop_test(tc, quarantine_before_failure, 0, 2);
+	tcase_add_loop_test(tc, none_is_a_word_as_others, 0, 12);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
