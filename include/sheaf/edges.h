@@ -8,10 +8,13 @@
  * ThreadSanitizer knows C11 atomics, but not the assembly of liburcu and Concurrency Kit. Helgrind
  * and DRD know neither. In a program that is compiled for one of them, that is with
  * -fsanitize=thread, or with SHEAF_VALGRIND defined as the pkg-config file of a library built with
- * -Dvalgrind=true has it, the functions below name an edge; and with SHEAF_VALGRIND each C11 atomic
- * that is used after this header (the __atomic built-ins and <stdatomic.h>, in C) is one by itself:
- * a release comes before the acquires of the same address, and the word is not checked for races
- * any more. In any other program all this is nothing.
+ * -Dvalgrind=true has it, the functions below name an edge; and with SHEAF_VALGRIND each access by a
+ * function that is used after this header (the __atomic built-ins and those of <stdatomic.h>, in C) is
+ * one by itself: a release comes before the acquires of the same address, and the word is not
+ * checked for races any more. In any other program all this is nothing.
+ *
+ * Not an edge are fences, operators on _Atomic objects (x = 1, x++, a plain read of x) and the __sync built-ins: write
+ * the function with its order, or name the edge.
  *
  * <sheaf/rcu.h> does the same for what a program calls of liburcu.
  */
@@ -135,7 +138,8 @@ static inline void sheaf_edge_ignore(const volatile void *address, size_t bytes)
 }
 
 #if defined(SHEAF_VALGRIND) && !defined(SHEAF_EDGES_TSAN) && !defined(__cplusplus)
-/* Before and after an atomic access; a failed exchange counts as one that did not fail. */
+/* Before and after an atomic access; a failed exchange counts as one that did not fail, and acquires by its order of
+ * failure besides. */
 static inline void sheaf_edge_before(const volatile void *address, size_t bytes, int order)
 {
 	sheaf_edge_ignore(address, bytes);
@@ -188,7 +192,7 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 	})
 /* An exchange that compares reads what it expects after the edge; and that may lie in the very object
  * which is handed over, and be another thread's by then. So it is read before. */
-#define SHEAF_EDGE_SWAP_(pointer, place, old, given, done, p, e, v, order, access, ...)            \
+#define SHEAF_EDGE_SWAP_(pointer, place, old, given, done, p, e, v, order, failure, access, ...)   \
 	__extension__({                                                                            \
 		__auto_type pointer = (p);                                                         \
 		__auto_type place = (e);                                                           \
@@ -197,8 +201,10 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 		sheaf_edge_before(pointer, sizeof(*pointer), (order));                             \
 		_Bool done = access(pointer, &old, given, __VA_ARGS__);                            \
 		sheaf_edge_after(pointer, (order));                                                \
-		if (!done)                                                                         \
+		if (!done) {                                                                       \
+			sheaf_edge_after(pointer, (failure));                                      \
 			*place = old;                                                              \
+		}                                                                                  \
 		done;                                                                              \
 	})
 #define SHEAF_EDGE_VALUE(n, ...)                                                                   \
@@ -221,10 +227,10 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 #define __atomic_exchange_n(p, v, o)                                                               \
 	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((void)0, *(p)), p, v, o, __atomic_exchange_n)
 #define __atomic_compare_exchange_n(p, e, v, weak, o, f)                                           \
-	SHEAF_EDGE_SWAP(__COUNTER__, p, e, v, o, __atomic_compare_exchange_n, weak, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, v, o, f, __atomic_compare_exchange_n, weak, o, f)
 #define SHEAF_EDGE_SWAP_WHOLE(p, e, v, weak, o, f) __atomic_compare_exchange(p, e, &(v), weak, o, f)
 #define __atomic_compare_exchange(p, e, v, weak, o, f)                                             \
-	SHEAF_EDGE_SWAP(__COUNTER__, p, e, *(v), o, SHEAF_EDGE_SWAP_WHOLE, weak, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, *(v), o, f, SHEAF_EDGE_SWAP_WHOLE, weak, o, f)
 #define __atomic_test_and_set(p, o) SHEAF_EDGE_VALUE(__COUNTER__, p, o, __atomic_test_and_set, o)
 #define __atomic_fetch_add(p, v, o)                                                                \
 	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __atomic_fetch_add)
@@ -260,9 +266,9 @@ static inline void sheaf_edge_after(const volatile void *address, int order)
 #define __c11_atomic_exchange(p, v, o)                                                             \
 	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((void)0, *(p)), p, v, o, __c11_atomic_exchange)
 #define __c11_atomic_compare_exchange_strong(p, e, v, o, f)                                        \
-	SHEAF_EDGE_SWAP(__COUNTER__, p, e, v, o, __c11_atomic_compare_exchange_strong, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, v, o, f, __c11_atomic_compare_exchange_strong, o, f)
 #define __c11_atomic_compare_exchange_weak(p, e, v, o, f)                                          \
-	SHEAF_EDGE_SWAP(__COUNTER__, p, e, v, o, __c11_atomic_compare_exchange_weak, o, f)
+	SHEAF_EDGE_SWAP(__COUNTER__, p, e, v, o, f, __c11_atomic_compare_exchange_weak, o, f)
 #define __c11_atomic_fetch_add(p, v, o)                                                            \
 	SHEAF_EDGE_GIVE(__COUNTER__, __typeof__((v) + 0), p, v, o, __c11_atomic_fetch_add)
 #define __c11_atomic_fetch_sub(p, v, o)                                                            \

@@ -27,6 +27,8 @@ static unsigned char byte;
 static _Bool truth;
 static void *nothing;
 static struct item *swapped;
+static struct item *failed;
+static _Atomic(struct item *) also_failed;
 static _Atomic int turns;
 static unsigned long sum;
 static unsigned counts[4];
@@ -47,6 +49,7 @@ static struct item *item(int number)
 static void *look(void *arg)
 {
 	const struct item *found;
+	struct item *other;
 
 	while (atomic_load_explicit(&turns, memory_order_relaxed) < TURNS) {
 		found = __atomic_load_n(&plain, __ATOMIC_ACQUIRE);
@@ -55,6 +58,15 @@ static void *look(void *arg)
 		sum += found ? (unsigned long)found->number : 0;
 		found = __atomic_load_n(&swapped, __ATOMIC_ACQUIRE);
 		sum += found ? (unsigned long)found->number : 0;
+		/* What is there is seen by an exchange that fails. */
+		other = NULL;
+		if (!__atomic_compare_exchange_n(&failed, &other, NULL, 0, __ATOMIC_RELEASE,
+						 __ATOMIC_ACQUIRE))
+			sum += (unsigned long)other->number;
+		other = NULL;
+		if (!atomic_compare_exchange_strong_explicit(
+			    &also_failed, &other, NULL, memory_order_release, memory_order_acquire))
+			sum += (unsigned long)other->number;
 		for (found = __atomic_load_n(&list, __ATOMIC_ACQUIRE); found; found = found->next)
 			sum += (unsigned long)found->number % 2;
 	}
@@ -77,6 +89,8 @@ int main(void)
 		made = __atomic_load_n(&swapped, __ATOMIC_RELAXED);
 		(void)__atomic_compare_exchange_n(&swapped, &made, item(i), 0, __ATOMIC_RELEASE,
 						  __ATOMIC_RELAXED);
+		__atomic_store_n(&failed, item(i), __ATOMIC_RELEASE);
+		atomic_store_explicit(&also_failed, item(i), memory_order_release);
 		if (i % 200 == 0) {
 			made = item(i);
 			while (!__atomic_compare_exchange_n(&list, &made->next, made, 0,
