@@ -210,7 +210,7 @@ static const char *owner_of(const struct debug_object *o)
 
 void debug_report(struct debug *d, const struct finding *f)
 {
-	int saved = errno, state;
+	int saved = errno, state = cancel_off(); /* R2 */
 	struct text text;
 	struct sheaf_debug_report report = {
 		.kind = f->kind,
@@ -222,7 +222,6 @@ void debug_report(struct debug *d, const struct finding *f)
 		.count = f->count,
 	};
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* R2 */
 	text_begin(&text, !d->report);
 	report.text = text.bytes;
 	if (f->here)
@@ -237,7 +236,7 @@ void debug_report(struct debug *d, const struct finding *f)
 	else
 		text_tell(&text);
 	text_end(&text);
-	pthread_setcancelstate(state, NULL);
+	cancel_on(state);
 	errno = saved;
 	if ((d->flags & SHEAF_DEBUG_ABORT) && f->kind != SHEAF_DEBUG_LEAK)
 		abort();

@@ -116,7 +116,15 @@ struct sheaf_debug_report {
 	const char *text;
 };
 
-/** Called for each report on the thread that found it, with no lock held. */
+/**
+ * Called for each report, on the thread that found it: one that calls the cache, in a signal handler too where
+ * it is in one of the calls for these, or the thread of the grace-period source, which trims and takes what is ripe.
+ *
+ * Of the library's locks that of a trim of this cache may be held, for which only other trims of it wait. So the
+ * callback must not call this cache, nor take a lock of the program that is held round a trim, or one that
+ * readers need to come to the end of their section; and it must not wait for a grace period, nor for a thread that
+ * does: on the source's thread that would be for itself. The thread is not cancelled in it, and it returns.
+ */
 typedef void sheaf_debug_report_fn(void *arg, const struct sheaf_debug_report *report);
 
 /** Debug mode of a cache; zero means not. */
