@@ -17,11 +17,31 @@
  * search under the writer lock that has looked below a child in vain corrects the child's
  * gap, so that each store misleads one such search at most.
  *
- * A reader's search is guided by gaps as it finds them, and believes a leaf: what its live word
- * leaves free is free at that moment, between the pivots by which the reader came. A hole that
- * is between the same two ranges all the time, before the first of the writes meanwhile too, is
- * in the leaf of the second one all the time, and the gaps above it are large enough all the
- * time: who makes nodes anew gives them gaps that are. One that was joined with another,
+ * A reader's search is guided by gaps as it finds them. Of a leaf it believes the holes that have
+ * a live range behind them, down to the pivot by which it came: at the moment when live is loaded
+ * (or the last one before the leaf was replaced) that range is stored in this leaf, so what is
+ * free before it is nobody else's; and the span of a leaf that stays only ever begins earlier.
+ * Its end is another matter. It may have come down by a lowered pivot, or because what came
+ * behind all was put into a leaf beside (append()); what is stored in the next leaf by now looks
+ * free in this one once its last range is gone. So behind the last live range a leaf off the
+ * edge has no hole (at rest there is none, by I4). If a reader came to it as the edge, it
+ * walks from the root down the last children when it has loaded live; if that leads to the same
+ * leaf, the hole was free at some moment since live was loaded:
+ * - The walk leads to what was the last leaf at some moment of the walk. A child was the last of
+ *   its level while its parent was, or came below it later, while it still was: for an inner
+ *   node that ceases to be the last one is replaced, and then nobody changes it. (A leaf alone
+ *   is kept when something is put behind it.)
+ * - If the leaf was the edge when live was loaded, what is behind its last range was free then.
+ * - If not, the write that made it the edge since has removed all that was behind it, and left
+ *   the leaf as it was. Until then no key came behind those that live named: what is above the
+ *   pivot goes to the next leaf, and the pivot is only ever lowered. So what is behind them was
+ *   free after that write.
+ * If it leads to another leaf, that one is looked at and asked in turn, a bounded number of times.
+ *
+ * A hole that is between the same two ranges all the time, before the first of the writes
+ * meanwhile too, is in the leaf of the second one all the time, and the gaps above it are large
+ * enough all the time: who makes nodes anew gives them gaps that are. The hole behind all ranges
+ * is overlooked if each time another leaf is the last one. A hole that was joined with another,
  * because the range between them is gone, may have come to the next leaf behind the reader's
  * back. So a search in vain says that nothing fits only if it is of one moment. The writer
  * makes the moment odd before all it stores for a write, and even after that. A gap, a pivot, a
@@ -36,11 +56,12 @@
 
 #include <errno.h>
 
-/* Searches of a reader beside writers. */
+/* Searches of a reader beside writers; and leaves that each asks whether they are the edge. */
 #define TRIES 4
 
 /* What to find, and what was found. */
 struct want {
+	const struct sheaf_tree *tree;
 	struct sheaf_tree_gap gap;
 	/* Under the writer lock: gaps that mislead are corrected. */
 	bool correct;
@@ -140,42 +161,94 @@ static bool hole_fits(struct want *want, const struct tree_step *step, uint64_t 
 	       last <= step->hi && fits(want, first, last);
 }
 
-/* The holes of a leaf as its live word has them. There is none before key 0, nor after the
- * last key of all. */
+/* Where what is in the slots of a leaf begins, and where it ends. */
+static const uint64_t *firsts_of(const struct tree_leaf *leaf)
+{
+	return leaf->head.kind == TREE_KIND_POINTS ? leaf->points.key : leaf->ranges.first;
+}
+
+static const uint64_t *lasts_of(const struct tree_leaf *leaf)
+{
+	return leaf->head.kind == TREE_KIND_POINTS ? leaf->points.key : leaf->ranges.last;
+}
+
+/* The live slots of a leaf, in order; there is one at least. */
+static uint64_t list_of(const struct tree_leaf *leaf)
+{
+	/* Partner: publish(). */
+	const uint32_t live = load_acquire(&leaf->head.live);
+
+	return tree_order_live(load_relaxed(&leaf->order), live);
+}
+
+/* The first key behind the last range of a list; 0 if that is the last key of all. */
+static uint64_t behind(const struct tree_leaf *leaf, uint64_t list)
+{
+	return lasts_of(leaf)[tree_order_at(list, tree_order_places(list) - 1)] + 1;
+}
+
+/* The edge: the last leaf of some moment of the walk. */
+static const struct tree_node *last_leaf(const struct sheaf_tree *tree)
+{
+	/* Partners: publish_root(), publish_child(). */
+	const struct tree_node *node = load_acquire(&tree->root);
+
+	while (node && node->level)
+		node = load_acquire(&tree_inner(node)->child[node->count - 1u]);
+	return node;
+}
+
+/* The hole behind the last range of all, @p list loaded of a leaf that was the edge. A reader
+ * has to find that it is, once it has loaded the list: see above. */
+static bool fits_behind(struct want *want, const struct tree_leaf *leaf, uint64_t list)
+{
+	const struct tree_node *edge;
+	uint64_t first;
+	uint32_t i;
+
+	for (i = 0; i < TRIES; i++) {
+		first = behind(leaf, list);
+		if (!first || !fits(want, first, UINT64_MAX))
+			return false;
+		edge = want->correct ? &leaf->head : last_leaf(want->tree);
+		if (edge == &leaf->head)
+			return true;
+		if (!edge)
+			return false;
+		leaf = tree_leaf(edge);
+		list = list_of(leaf);
+	}
+	return false;
+}
+
+/* The holes of a leaf as its live word has them: one before each range, but for one at key 0; and
+ * at the edge one behind them all. */
 static bool fits_leaf(struct want *want, const struct tree_step *step)
 {
 	const struct tree_leaf *leaf = tree_leaf(step->node);
-	const bool points = leaf->head.kind == TREE_KIND_POINTS;
-	const uint64_t *firsts = points ? leaf->points.key : leaf->ranges.first;
-	const uint64_t *lasts = points ? leaf->points.key : leaf->ranges.last;
-	/* Partner: publish(). */
-	const uint32_t live = load_acquire(&leaf->head.live);
-	uint64_t list = tree_order_live(load_relaxed(&leaf->order), live);
-	uint64_t first = step->lo, last = step->hi;
-	uint32_t slot, left = 0;
+	const uint64_t *firsts = firsts_of(leaf), *lasts = lasts_of(leaf);
+	const uint64_t whole = list_of(leaf);
+	const bool edge = tree_step_edge(step);
+	uint64_t list = whole, first = step->lo;
+	uint32_t slot, left;
 
 	if (!want->gap.highest) {
 		for (; (slot = list & 15) != TREE_NONE; list >>= 4) {
 			if (firsts[slot] && hole_fits(want, step, first, firsts[slot] - 1))
 				return true;
 			first = lasts[slot] + 1;
-			if (!first)
-				return false;
 		}
-		return hole_fits(want, step, first, last);
+		return edge && fits_behind(want, leaf, whole);
 	}
-	while (tree_order_at(list, left) != TREE_NONE)
-		left++;
-	while (left--) {
+	if (edge && fits_behind(want, leaf, whole))
+		return true;
+	for (left = tree_order_places(list); left--;) {
 		slot = tree_order_at(list, left);
-		first = lasts[slot] + 1;
-		if (first && hole_fits(want, step, first, last))
+		first = left ? lasts[tree_order_at(list, left - 1)] + 1 : step->lo;
+		if (firsts[slot] && hole_fits(want, step, first, firsts[slot] - 1))
 			return true;
-		if (!firsts[slot])
-			return false;
-		last = firsts[slot] - 1;
 	}
-	return hole_fits(want, step, step->lo, last);
+	return false;
 }
 
 static bool search(struct want *want, const struct tree_step *step);
@@ -238,7 +311,7 @@ static bool search(struct want *want, const struct tree_step *step)
 static int find_gap(const struct sheaf_tree *tree, const struct sheaf_tree_gap *gap, bool correct,
 		    uint64_t *at)
 {
-	struct want want = {.gap = *gap, .correct = correct};
+	struct want want = {.tree = tree, .gap = *gap, .correct = correct};
 	/* Partner: publish_root(). */
 	const struct tree_step root = {
 		.node = load_acquire(&tree->root), .lo = 0, .hi = UINT64_MAX};

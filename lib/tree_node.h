@@ -253,11 +253,16 @@ static inline uint32_t tree_order_at(uint64_t order, uint32_t place)
 	return (order >> (4 * place)) & 15;
 }
 
+/* Places that an order fills, which is not empty: those before its last 15s. */
+static inline uint32_t tree_order_places(uint64_t order)
+{
+	return 16 - (uint32_t)__builtin_clzll(~order | 1) / 4;
+}
+
 /* The live slots alone, in order. */
 static inline uint64_t tree_order_live(uint64_t order, uint32_t live)
 {
-	/* Places that the order fills: those before its last 15s. */
-	const uint32_t n = 16 - (uint32_t)__builtin_clzll(~order | 1) / 4;
+	const uint32_t n = tree_order_places(order);
 	uint64_t list = TREE_ORDER_EMPTY;
 	uint32_t slot, at;
 

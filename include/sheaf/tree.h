@@ -395,7 +395,8 @@ int sheaf_tree_gap_locked(struct sheaf_tree *tree, const struct sheaf_tree_gap *
  * Context, Ordering: as sheaf_tree_load_rcu(). Progress: wait-free, 4 searches at most.
  * Return: 0; -ENOSPC if there was a moment since the call began when nothing fitted; -EAGAIN
  *	if the tree was written to during each search, and none found a place: holes that were
- *	made, cut or joined by these writes may have been overlooked; -EINVAL.
+ *	made, cut or joined by these writes may have been overlooked, and the one behind all
+ *	ranges if several of them stored or erased the last ranges; -EINVAL.
  */
 int sheaf_tree_gap_rcu(const struct sheaf_tree *tree, const struct sheaf_tree_gap *gap,
 		       uint64_t *at);

@@ -29,7 +29,7 @@
 
 /* Ranges at first; kinds of writes; writes in a row. */
 #define N 12
-#define WRITES 2
+#define WRITES 3
 #define MOST (3 * N)
 
 struct change {
@@ -38,11 +38,13 @@ struct change {
 	void *entry;
 };
 
-enum kind { PUT, REPLACE, CUT, ERASE, SPAN, WIPE, LOWER, REVIVE, MOVE, KINDS };
-enum role { LOADS, UP, DOWN, WINDOW, GAP, ROLES };
+enum kind { PUT, REPLACE, CUT, ERASE, SPAN, WIPE, LOWER, REVIVE, MOVE, APPEND, BELOW, KINDS };
+/* A search for a free place is led by the gap index, or looks through all ranges. */
+enum role { LOADS, UP, DOWN, WINDOW, GAP, PLAIN_GAP, ROLES };
 
 static const char *const names[KINDS] = {
-	"put", "replace", "cut", "erase", "span", "wipe", "lower", "revive", "move",
+	"put",   "replace", "cut",  "erase",  "span",  "wipe",
+	"lower", "revive",  "move", "append", "below",
 };
 
 static struct {
@@ -51,7 +53,6 @@ static struct {
 	/* Where the write is, and what is stored at first: single keys, or ranges of six. */
 	unsigned place;
 	uint64_t length;
-	unsigned flags;
 
 	struct rig rig;
 	struct change change[WRITES];
@@ -114,6 +115,21 @@ static void set_changes(void)
 		t.change[1] = (struct change){first, last, fresh};
 		t.changes = 2;
 		break;
+	case APPEND:
+		/* Behind all, in a leaf of its own if the last one is full; then the last of those
+		 * before is gone. */
+		t.change[0] = (struct change){first + 10, last + 10, fresh};
+		t.change[1] = (struct change){first, last, NULL};
+		t.changes = 2;
+		break;
+	case BELOW:
+		/* The next one is gone, and what comes between is in the next leaf if that lowered
+		 * a pivot; then the one before is gone. */
+		t.change[0] = (struct change){first + 10, last + 10, NULL};
+		t.change[1] = (struct change){first + 7, first + 8, fresh};
+		t.change[2] = (struct change){first, last, NULL};
+		t.changes = 3;
+		break;
 	default:
 		/* Gone, and there again: in the next leaf if a pivot was lowered. */
 		t.change[0] = (struct change){first, last, NULL};
@@ -124,18 +140,20 @@ static void set_changes(void)
 
 static void begin(void)
 {
+	const bool index = t.role == GAP || (t.role != PLAIN_GAP && t.place % 3 == 0);
 	unsigned i, w;
 
 	t.begun = t.done = 0;
 	t.error = NULL;
-	rig_init(&t.rig, 4, t.flags);
+	rig_init(&t.rig, 4, index ? SHEAF_TREE_GAPS : 0);
 	set_changes();
 	memset(t.state, 0, sizeof(t.state));
 	for (i = 0; i < N; i++) {
-		/* In no order, so that leaves have room. */
-		const uint64_t k = i * 5 % N, last = first_of(k) + t.length - 1;
+		/* In no order, so that leaves have room; or in ascending order, so that they have none. */
+		const uint64_t k = t.kind == APPEND ? i : i * 5 % N;
+		const uint64_t last = first_of(k) + t.length - 1;
 
-		if (t.kind == MOVE && k == t.place)
+		if ((t.kind == MOVE && k == t.place) || (t.kind == APPEND && k > t.place))
 			continue;
 		expect(sheaf_tree_store(t.rig.tree, first_of(k), last, entry_of(k)) == 0);
 		for (w = 0; w <= t.changes; w++)
@@ -310,7 +328,7 @@ static bool hole_stays(unsigned from, uint64_t max, uint64_t size)
 			    (first > 1 && !oracle_load(other, first - 1)))
 				break;
 		}
-		if (w > t.begun && (end < max ? end : max + 1) >= first + size)
+		if (w > t.begun && (end <= max ? end : max + 1) >= first + size)
 			return true;
 		first = i < state->n ? state->range[i].last + 1 : 0;
 	}
@@ -362,8 +380,12 @@ static void seek_gap(const struct sheaf_tree_gap gap)
 	t.error = "a place was never free";
 }
 
-/* In all that there is, where only holes that are joined fit; and in the hole before the place,
- * the range there with it, which leaves the place free while that goes and comes. */
+/*
+ * In all that there is, where only holes that are joined fit; in the hole before the place, the
+ * range there with it, which leaves the place free while that goes and comes; where that and
+ * the next range are, both holes with them, all of which is free only if both are gone; and
+ * behind all.
+ */
 static void seek_gaps(void)
 {
 	const uint64_t first = first_of(t.place);
@@ -375,6 +397,12 @@ static void seek_gaps(void)
 					 .max = first + t.length - 1,
 					 .size = 10 - t.length,
 					 .highest = true});
+	seek_gap((struct sheaf_tree_gap){.min = first - 10 + t.length,
+					 .max = first + 10 + t.length - 1,
+					 .size = 20,
+					 .highest = highest});
+	seek_gap(
+		(struct sheaf_tree_gap){.min = 1, .max = 100000, .size = 1000, .highest = highest});
 }
 
 static void run(unsigned me)
@@ -399,6 +427,15 @@ static void run(unsigned me)
 	}
 }
 
+/* Which places and readers a run has: some of them, in turn; but who looks for free places is beside
+ * the writes that are there for them at each place. */
+static bool in_turn(unsigned i, unsigned from)
+{
+	if (t.kind >= APPEND && !test_full())
+		return t.role >= GAP;
+	return i % (test_full() ? 1 : test_slow() ? 5 : 3) == from;
+}
+
 /* All places and readers beside one kind of write. */
 START_TEST(reader_sees_what_it_may)
 {
@@ -410,18 +447,20 @@ START_TEST(reader_sees_what_it_may)
 		.preemptions = 1 + test_full(),
 		.runs = 2000,
 	};
-	const unsigned step = test_full() ? 1 : test_slow() ? 5 : 2;
+	const unsigned from = test_full() ? 0 : (unsigned)(test_seed() % (test_slow() ? 5 : 3));
 	uint64_t runs = 0;
 	unsigned cases = 0, whole = 0, i;
 
 	t.kind = (enum kind)(_i / 2);
 	t.length = _i % 2 ? 6 : 1;
-	for (i = (unsigned)test_below(&(uint64_t){test_seed()}, step); i < N * ROLES; i += step) {
+	for (i = 0; i < N * ROLES; i++) {
 		struct schedule_result result;
 
 		t.place = i / ROLES;
-		t.role = (enum role)(i % ROLES);
-		t.flags = t.role == GAP || t.place % 3 == 0 ? SHEAF_TREE_GAPS : 0;
+		/* So that the turns of each place are others. */
+		t.role = (enum role)((i + t.place) % ROLES);
+		if (!in_turn(i, from))
+			continue;
 		result = schedule_run(&schedule);
 		runs += result.runs;
 		cases++;
