@@ -125,12 +125,13 @@ void tree_gaps_widen(struct sheaf_tree *tree, uint64_t key, uint64_t lo, uint64_
 	tree_gaps_raise(tree, &path, 1, tree_node_gap(step->node, lo, larger(hi, step->hi)));
 }
 
-/* Does it fit in the hole first .. last? No sum here can leave 64 bits. */
+/* Does it fit in the hole first .. last? What is added or taken away is compared before with how far
+ * it is to the end, so that nothing leaves 64 bits; but for what the mask makes a remainder. */
 static bool fits(struct want *want, uint64_t first, uint64_t last)
 {
 	const struct sheaf_tree_gap *gap = &want->gap;
 	const uint64_t mask = gap->align ? gap->align - 1 : 0;
-	uint64_t at;
+	uint64_t at, rest;
 
 	if (first < gap->min)
 		first = gap->min;
@@ -140,15 +141,16 @@ static bool fits(struct want *want, uint64_t first, uint64_t last)
 		return false;
 	if (gap->highest) {
 		at = last - (gap->size - 1);
-		at -= (at - gap->offset) & mask;
-		if (at < first || at > last)
+		rest = (at - gap->offset) & mask;
+		if (rest > at - first)
 			return false;
+		want->at = at - rest;
 	} else {
-		at = first + ((gap->offset - first) & mask);
-		if (at < first || at > last || last - at < gap->size - 1)
+		rest = (gap->offset - first) & mask;
+		if (rest > last - first - (gap->size - 1))
 			return false;
+		want->at = first + rest;
 	}
-	want->at = at;
 	return true;
 }
 

@@ -255,7 +255,10 @@ static struct sheaf_tree_gap gap(struct game *game)
 	g.size = key(game);
 	how = fuzz_byte(&game->in);
 	g.highest = how & 1;
-	g.align = how & 2 ? UINT64_C(1) << how / 4 : 0;
+	if (how & 2) {
+		g.align = UINT64_C(1) << how / 4;
+		g.offset = key(game) & (g.align - 1);
+	}
 	return g;
 }
 
@@ -263,7 +266,7 @@ static int gap_want(const struct game *game, const struct sheaf_tree_gap *g, uin
 {
 	if (!g->size || g->min > g->max)
 		return -EINVAL;
-	return oracle_gap(&game->oracle, g->highest, g->min, g->max, g->size, g->align, at);
+	return oracle_gap(&game->oracle, g, at);
 }
 
 static void find_gap(struct game *game)

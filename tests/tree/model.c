@@ -189,8 +189,22 @@ static void check_cursor(struct player *p)
 	}
 }
 
+static int tree_gap(struct player *p, const struct sheaf_tree_gap *gap, uint64_t *at)
+{
+	int err;
+
+	if (!gap->offset)
+		return (gap->highest ? sheaf_tree_highest_gap : sheaf_tree_lowest_gap)(
+			p->rig.tree, gap->min, gap->max, gap->size, gap->align, at);
+	sheaf_tree_lock(p->rig.tree);
+	err = sheaf_tree_gap_locked(p->rig.tree, gap, at);
+	sheaf_tree_unlock(p->rig.tree);
+	return err;
+}
+
 static void check_gap(struct player *p, bool highest)
 {
+	struct sheaf_tree_gap gap;
 	uint64_t size = test_random(&p->state) >> test_below(&p->state, 64);
 	uint64_t align = test_below(&p->state, 3) ? 0 : UINT64_C(1) << test_below(&p->state, 64);
 	uint64_t min = test_below(&p->state, 2) ? pick_key(p) : 0;
@@ -213,9 +227,12 @@ static void check_gap(struct player *p, bool highest)
 			max = p->world->base + p->world->size - 1;
 	}
 	size += !size;
-	want_err = oracle_gap(&p->oracle, highest, min, max, size, align, &want);
-	err = highest ? sheaf_tree_highest_gap(p->rig.tree, min, max, size, align, &at)
-		      : sheaf_tree_lowest_gap(p->rig.tree, min, max, size, align, &at);
+	gap = (struct sheaf_tree_gap){
+		.min = min, .max = max, .size = size, .align = align, .highest = highest};
+	if (align && test_below(&p->state, 2))
+		gap.offset = test_random(&p->state) & (align - 1);
+	want_err = oracle_gap(&p->oracle, &gap, &want);
+	err = tree_gap(p, &gap, &at);
 	expect(err == want_err);
 	expect(at == want);
 }

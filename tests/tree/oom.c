@@ -66,7 +66,7 @@ static struct write pick_write(struct rig *rig, const struct oracle *oracle,
 		.highest = test_below(state, 2),
 	};
 	if (w.kind == STORE_GAP || w.kind == STORE_GAP_LOCKED || w.kind == INSERT) {
-		expect(!oracle_gap(oracle, w.gap.highest, 0, w.gap.max, w.gap.size, 0, &at));
+		expect(!oracle_gap(oracle, &w.gap, &at));
 		w.first = at;
 		w.last = at + w.gap.size - 1;
 	}

@@ -76,10 +76,10 @@ bool oracle_store(struct oracle *oracle, uint64_t first, uint64_t last, void *en
 	return true;
 }
 
-int oracle_gap(const struct oracle *oracle, bool highest, uint64_t min, uint64_t max, uint64_t size,
-	       uint64_t align, uint64_t *at)
+int oracle_gap(const struct oracle *oracle, const struct sheaf_tree_gap *gap, uint64_t *at)
 {
-	const __int128 step = align ? align : 1;
+	const __int128 step = gap->align ? gap->align : 1;
+	const __int128 size = gap->size, offset = gap->offset;
 	int err = -ENOSPC;
 	size_t i;
 
@@ -89,19 +89,22 @@ int oracle_gap(const struct oracle *oracle, bool highest, uint64_t min, uint64_t
 		__int128 end = i < oracle->n ? oracle->range[i].first : (__int128)UINT64_MAX + 1;
 		__int128 place;
 
-		if (first < min)
-			first = min;
-		if (end > (__int128)max + 1)
-			end = (__int128)max + 1;
-		if (highest)
-			place = end - size < 0 ? -1 : (end - size) / step * step;
+		if (first < gap->min)
+			first = gap->min;
+		if (end > (__int128)gap->max + 1)
+			end = (__int128)gap->max + 1;
+		if (gap->highest)
+			place = end - size < offset ? -1
+						    : end - size - (end - size - offset) % step;
 		else
-			place = (first + step - 1) / step * step;
+			place = first <= offset
+					? offset
+					: first + step - 1 - (first - offset + step - 1) % step;
 		if (place < first || place + size > end)
 			continue;
 		*at = (uint64_t)place;
 		err = 0;
-		if (!highest)
+		if (!gap->highest)
 			break;
 	}
 	return err;

@@ -42,8 +42,7 @@ void *oracle_load(const struct oracle *oracle, uint64_t key);
 bool oracle_store(struct oracle *oracle, uint64_t first, uint64_t last, void *entry);
 
 /* As the tree's, in 128-bit arithmetic over all holes. */
-int oracle_gap(const struct oracle *oracle, bool highest, uint64_t min, uint64_t max, uint64_t size,
-	       uint64_t align, uint64_t *at);
+int oracle_gap(const struct oracle *oracle, const struct sheaf_tree_gap *gap, uint64_t *at);
 
 /* A tree on a cache on a backend of ours, with a manual source. */
 struct rig {

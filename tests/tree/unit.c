@@ -110,6 +110,30 @@ START_TEST(ends_of_the_keys)
 }
 END_TEST
 
+/* The offset is above the highest place there could be: what is left must not wrap round. */
+START_TEST(no_place_below_key_zero)
+{
+	struct sheaf_tree_gap gap = {
+		.max = UINT64_MAX, .size = UINT64_MAX - 9, .align = 64, .offset = 32};
+	uint64_t at = 1;
+	unsigned i;
+
+	for (i = 0; i < 4; i++) {
+		gap.highest = i % 2;
+		/* The empty tree, and holes before a range and behind it. */
+		ck_assert_int_eq(sheaf_tree_gap_rcu(rig.tree, &gap, &at), -ENOSPC);
+		ck_assert_int_eq(sheaf_tree_store_gap(rig.tree, &gap, &a, &at), -ENOSPC);
+		ck_assert_uint_eq(at, 1);
+		if (i == 1)
+			ck_assert_int_eq(sheaf_tree_store(rig.tree, UINT64_MAX, UINT64_MAX, &a), 0);
+	}
+	gap.size = UINT64_MAX - 40;
+	gap.highest = true;
+	ck_assert_int_eq(sheaf_tree_gap_rcu(rig.tree, &gap, &at), 0);
+	ck_assert_uint_eq(at, 32);
+}
+END_TEST
+
 START_TEST(entries_are_replaced_in_place)
 {
 	struct sheaf_tree_stats before, after;
@@ -386,6 +410,7 @@ int main(void)
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, arguments_are_checked);
 	tcase_add_test(tcase, ends_of_the_keys);
+	tcase_add_test(tcase, no_place_below_key_zero);
 	tcase_add_test(tcase, entries_are_replaced_in_place);
 	tcase_add_test(tcase, scans_do_not_go_back);
 	tcase_add_test(tcase, clear_and_use_again);
