@@ -15,6 +15,7 @@
 #include "base/compiler.h"
 #include "base/memory.h"
 #include "base/report.h"
+#include "base/thread.h"
 #include "debug_state.h"
 
 #include <dlfcn.h>

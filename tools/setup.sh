@@ -7,7 +7,8 @@
 #
 #   need PACKAGE...                             installs what is missing, or prints the one
 #                                               line that does, and ends
-#   configure NAME "MESON OPTIONS"              sets up build/NAME, once
+#   configure NAME "MESON OPTIONS"              sets up build/NAME, once, and again when packages
+#                                               have come since: more may be found now
 #   build NAME "MESON OPTIONS" "TEST OPTIONS" [needed]
 #                                               sets up, builds (all, or what the tests need) and
 #                                               tests build/NAME; adds it to $builds, and makes
@@ -54,12 +55,15 @@ need() {
 BASE_PACKAGES="gcc libc6-dev meson ninja-build pkg-config liburcu-dev libck-dev zlib1g-dev"
 
 configure() {
-	local dir=build/$1
+	local dir=build/$1 again=""
 
-	[ ! -f "$dir/build.ninja" ] || return 0
+	if [ -f "$dir/build.ninja" ]; then
+		[ /var/lib/dpkg/status -nt "$dir/build.ninja" ] || return 0
+		again=--reconfigure
+	fi
 	mkdir -p build
 	# shellcheck disable=SC2086
-	meson setup "$dir" $2 >"$dir.log" 2>&1 || {
+	meson setup $again "$dir" $2 >"$dir.log" 2>&1 || {
 		cat "$dir.log"
 		return 1
 	}

@@ -10,9 +10,11 @@ usage: fastpath.py library       look at the library
        fastpath.py --self-test   prove that each offence, and a missing function, is found
        fastpath.py --skip        for builds that cannot be judged
 
-Exit code 0: clean; 1: an offence or a missing function; 77: not for this machine.
+Exit code 0: clean; 1: an offence or a missing function; 77: not for this machine, or no
+objdump.
 """
 import re
+import shutil
 import subprocess
 import sys
 
@@ -131,6 +133,9 @@ def main():
     if sys.argv[1] == "--self-test":
         wrong = self_test()
     else:
+        if not shutil.which("objdump"):
+            print("objdump is not there")
+            return 77
         listing = subprocess.run(["objdump", "-d", "--no-show-raw-insn", "-M", "att", sys.argv[1]],
                                  stdout=subprocess.PIPE, check=True, text=True).stdout
         if "x86-64" not in listing[:300]:

@@ -8,12 +8,13 @@ message as a regular expression in backticks, or a dash where nothing is promise
 SHEAF_DEBUG may stand in the head of a column, in backticks. Corrected programs run where something is
 promised of the one with the bug; with such words, or SHEAF_FULL set, everywhere.
 
-usage: planted.py CHECKER SOURCE_ROOT PROGRAM_FOLDER
+usage: planted.py CHECKER SOURCE_ROOT PROGRAM_FOLDER      skips (77) where Valgrind is needed and not there
        planted.py --self-test SOURCE_ROOT
 """
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,9 @@ def main(checker, root, folder):
     sources = {path.stem for path in (root / "tests/planted").glob("*.c")}
     wrong = [f"{name}: a row or a program is missing" for name in sorted(sources ^ set(rows))]
     command, bugs, silent = commands(root)[checker], 0, 0
+    if command and not shutil.which(command[0]):
+        print(f"{command[0]} is not there")
+        return 77
     for name in sorted(sources & set(rows)):
         expected = rows[name][checker]
         if not expected and not words and not os.environ.get("SHEAF_FULL"):

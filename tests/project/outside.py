@@ -134,6 +134,8 @@ def by_pkg_config(libdir, env, cxx, cc, work):
 def by_cmake(libdir, env, cc, work):
     if not shutil.which("cmake"):
         print("no cmake here")
+        if os.environ.get("SHEAF_FULL"):
+            sys.exit("with SHEAF_FULL it has to be")
         return
     (work / "CMakeLists.txt").write_text(CMAKE)
     (work / "outside.c").write_text(PROGRAM)
