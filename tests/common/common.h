@@ -51,6 +51,13 @@ void test_threads(unsigned n, void *(*fn)(void *), void *args, size_t arg_bytes)
 /* Does fn(arg), run in a child process, abort with this text on stderr? */
 bool test_dies(void (*fn)(void *arg), void *arg, const char *text);
 
+/* Exit code of a child that cannot try its case: what that takes is not to be had here. */
+#define TEST_NOT_HERE 77
+
+/* Did a child that tried a case end well? With test_full() it has to have tried, but on slow builds,
+ * whose sanitizer or emulator may be in the way. Says of a case that was not tried that it was not. */
+bool test_child_good(int status, const char *name);
+
 /* Milliseconds since some moment, and a sleep. */
 uint64_t test_ms(void);
 void test_sleep_ms(unsigned ms);

@@ -33,8 +33,6 @@
 #include <urcu/urcu-memb.h>
 
 #define THREADS 3
-/* Exit code: cannot be had here. */
-#define NOT_HERE 77
 #define MANY 100000
 
 static struct users users;
@@ -53,7 +51,7 @@ static void not_here(const char *why)
 {
 	printf("# %s\n", why);
 	fflush(stdout);
-	_exit(NOT_HERE);
+	_exit(TEST_NOT_HERE);
 }
 
 /* Refuses a system call from now on. */
@@ -470,12 +468,8 @@ START_TEST(borne)
 		start_again((unsigned)_i);
 	ck_assert_int_gt(child, 0);
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ck_assert_msg(WIFEXITED(status) &&
-			      (!WEXITSTATUS(status) || WEXITSTATUS(status) == NOT_HERE),
-		      "%s: status %x", refusals[_i].name, (unsigned)status);
-	if (WEXITSTATUS(status) == NOT_HERE)
-		printf("# %s: not tried\n", refusals[_i].name);
-	fflush(stdout);
+	ck_assert_msg(test_child_good(status, refusals[_i].name), "%s: status %x",
+		      refusals[_i].name, (unsigned)status);
 }
 END_TEST
 
