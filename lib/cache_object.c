@@ -253,10 +253,10 @@ size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **obj
 	if (done < n && !(flags & CACHE_LAYERS_ONLY))
 		done += n == 1 ? get_backend_one(cache, flags, &empty, objects)
 			       : backend_get(cache, flags, n - done, objects + done);
-	if (unlikely(done < n && reclaim_refused(cache, flags)))
-		done += backend_get(cache, flags, n - done, objects + done);
 	if (unlikely(done < n && cache->watch))
 		done += watch_release(cache, n - done, objects + done);
+	if (unlikely(done < n && reclaim_refused(cache, flags)))
+		done += backend_get(cache, flags, n - done, objects + done);
 	if (empty)
 		cache_put_sheaf(cache, empty, nowait);
 	return done;
