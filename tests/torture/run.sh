@@ -2,11 +2,24 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: the libsheaf authors
 #
-# Torture for seconds, or for minutes where SHEAF_FULL is set. SHEAF_SEED repeats a run.
+# Torture for seconds, or for minutes where SHEAF_FULL is set. SHEAF_SEED repeats a run. Nothing is
+# found, and every disturbance that can be has happened.
 #
 # usage: run.sh SHEAF_TORTURE SECONDS SECONDS_IN_FULL OPTION...
 
 torture=$1 seconds=$2
 [ -z "$SHEAF_FULL" ] || seconds=$3
 shift 3
-exec "$torture" --seconds="$seconds" --rounds=$((seconds / 30 + 2)) ${SHEAF_SEED:+--seed=$SHEAF_SEED} "$@"
+said=$("$torture" --json --seconds="$seconds" --rounds=$((seconds / 30 + 2)) ${SHEAF_SEED:+--seed=$SHEAF_SEED} "$@")
+status=$?
+echo "$said"
+[ $status = 0 ] || exit $status
+echo "$said" | python3 -c '
+import json, sys
+said = json.load(sys.stdin)
+count = len(said["enabled"])
+missing = [name for name in said["enabled"] if not said["disturbances"][name]]
+if count < 9 or missing:
+    sys.exit(f"of all disturbances, {count} are enabled; did not happen: {missing}")
+if not said["handlers"] or ("fork" in said["enabled"] and not said["children"]):
+    sys.exit("no handler has run, or no child")'

@@ -57,8 +57,9 @@ known=$("$torture" --help | sed -n '/^DISTURBANCES/{n;s/[ ]//g;p;}')
 none_of $others --with=$some
 none_of $some --without=$some
 none_of $some,$others --with=none
-[ -n "$(asked $others --with=$others)" ] || {
-	echo "what is switched on does not happen"
+happened=$(asked $others --with=$others)
+[ "$happened" = $others ] || {
+	echo "of what is switched on ($others) only this happens: $happened"
 	failed=1
 }
 said=$("$torture" --seconds=1 --rounds=1 --quiet)

@@ -2,8 +2,13 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * Disturbances: one thread that meddles, by its own stream of random numbers. It never waits for a
- * worker, because a worker may be waiting for a budget that only this thread raises again.
+ * Disturbances: one thread that meddles, by its own stream of random numbers; each round begins with
+ * one of each. It never waits for a worker, because a worker may be waiting for a budget that only
+ * this thread raises again.
+ *
+ * A disturbance is counted where it happens, by who knows that it did: a fork when its child has ended
+ * well, a signal by its handler, an end by the thread, a cancelled one by who joins it. What
+ * was asked of a worker that is about to end does not happen, and is not counted.
  */
 #define _GNU_SOURCE
 #include "torture.h"
@@ -21,12 +26,23 @@
 #endif
 #endif
 
+void happened(enum disturbance d)
+{
+	fetch_add_relaxed(&torture.counts.disturbances[d], 1);
+}
+
+/* One that can be disturbed; NULL if there is none. */
 static struct worker *any_running(struct worker *d)
 {
-	struct worker *w =
-		&torture.workers[random_below(&d->random, (unsigned)torture.options.threads)];
+	unsigned n = (unsigned)torture.options.threads, first = random_below(&d->random, n), i;
 
-	return w->running && !load_relaxed(&w->left) ? w : NULL;
+	for (i = 0; i < n; i++) {
+		struct worker *w = &torture.workers[(first + i) % n];
+
+		if (w->running && !load_relaxed(&w->left))
+			return w;
+	}
+	return NULL;
 }
 
 static void ask(struct worker *d, uint32_t what)
@@ -76,7 +92,8 @@ static void affinity(struct worker *d)
 		CPU_ZERO(&set);
 		CPU_SET(cpu, &set);
 	}
-	pthread_setaffinity_np(w->thread, sizeof(set), &set);
+	if (!pthread_setaffinity_np(w->thread, sizeof(set), &set))
+		happened(DISTURB_AFFINITY);
 }
 
 static struct sheaf_cache *any_cache(struct worker *d)
@@ -101,6 +118,7 @@ static void shrink(struct worker *d)
 	default:
 		sheaf_cache_shrink(cache);
 	}
+	happened(DISTURB_SHRINK);
 }
 
 static void capacity(struct worker *d)
@@ -110,6 +128,7 @@ static void capacity(struct worker *d)
 	if (sheaf_cache_set_capacity(
 		    any_cache(d), some[random_below(&d->random, sizeof(some) / sizeof(some[0]))]))
 		fault("cache %s: a good capacity is refused", d->with);
+	happened(DISTURB_CAPACITY);
 }
 
 static void limits(struct worker *d)
@@ -122,6 +141,7 @@ static void limits(struct worker *d)
 					    random_below(&d->random, 10));
 	else if (sheaf_cache_set_rcu_limits(cache, soft, soft + random_below(&d->random, 3000)))
 		fault("cache %s: good limits are refused", d->with);
+	happened(DISTURB_LIMITS);
 }
 
 static void budget(struct worker *d)
@@ -139,6 +159,7 @@ static void budget(struct worker *d)
 				       1 + random_below(&d->random, 1 << 16));
 	else
 		sheaf_cache_set_budget(torture.victims[c].cache, 0);
+	happened(DISTURB_BUDGET);
 }
 
 /* Threads find themselves on other nodes, in the midst of a call too. */
@@ -146,8 +167,10 @@ static void nodes(struct worker *d)
 {
 	struct worker *w = any_running(d);
 
-	if (w)
-		store_relaxed(&w->place, random_below(&d->random, 4 * NODES));
+	if (!w)
+		return;
+	store_relaxed(&w->place, random_below(&d->random, 4 * NODES));
+	happened(DISTURB_NODES);
 }
 
 static void thread_exit(struct worker *d)
@@ -210,19 +233,22 @@ void disturber_join(bool all)
 
 	for (i = 0; i < torture.options.threads; i++) {
 		struct worker *w = &torture.workers[i];
+		void *how = NULL;
 
 		/* acquire: partner leave() */
 		if (!w->running || (!all && !load_acquire(&w->left)))
 			continue;
-		pthread_join(w->thread, NULL);
+		pthread_join(w->thread, &how);
 		w->running = false;
+		if (how == PTHREAD_CANCELED)
+			happened(DISTURB_CANCEL);
 		if (!all && !load_relaxed(&torture.stop) && !worker_start(w))
 			fault("thread %u cannot be made again", i);
 	}
 }
 
 /* The same numbers whatever is switched off: what is not wanted is drawn, and not done. */
-static void disturb(struct worker *d)
+static enum disturbance choose(struct worker *d)
 {
 	unsigned sum = 0, at, i;
 
@@ -231,21 +257,26 @@ static void disturb(struct worker *d)
 	at = random_below(&d->random, sum);
 	for (i = 0; at >= list[i].weight; i++)
 		at -= list[i].weight;
-	if (!disturbed(i))
+	return (enum disturbance)i;
+}
+
+static void disturb(struct worker *d, enum disturbance how)
+{
+	if (!disturbed(how))
 		return;
-	worker_note(d, list[i].name, "");
-	list[i].run(d);
-	torture.counts.disturbances[i]++;
+	worker_note(d, list[how].name, "");
+	list[how].run(d);
 }
 
 void *disturber_run(void *arg)
 {
 	struct worker *d = arg;
+	unsigned n = 0;
 
 	while (!load_relaxed(&torture.disturber_stop)) {
 		const struct timespec rest = {0, (long)random_below(&d->random, 800) * 1000};
 
-		disturb(d);
+		disturb(d, n < DISTURBANCES ? (enum disturbance)n++ : choose(d));
 		worker_note(d, "join", "threads");
 		disturber_join(false);
 		fetch_add_relaxed(&d->steps, 1);

@@ -105,6 +105,7 @@ static void put_json(const char *what)
 {
 	const struct options *o = &torture.options;
 	const struct counts *n = &torture.counts;
+	bool some = false;
 	unsigned i;
 
 	printf("{\"good\": %s, \"fault\": ", what ? "false" : "true");
@@ -126,8 +127,14 @@ static void put_json(const char *what)
 	printf(", \"disturbances\": {");
 	for (i = 0; i < DISTURBANCES; i++)
 		printf("%s\"%s\": %" PRIu64, i ? ", " : "", disturbance_name(i),
-		       n->disturbances[i]);
-	printf("}, \"resident_first\": %" PRIu64 ", \"resident_last\": %" PRIu64
+		       load_relaxed(&n->disturbances[i]));
+	printf("}, \"enabled\": [");
+	for (i = 0; i < DISTURBANCES; i++)
+		if (disturbed(i)) {
+			printf("%s\"%s\"", some ? ", " : "", disturbance_name(i));
+			some = true;
+		}
+	printf("], \"resident_first\": %" PRIu64 ", \"resident_last\": %" PRIu64
 	       ", \"mapped_first\": %" PRIu64 ", \"mapped_last\": %" PRIu64 "}\n",
 	       first.resident, last.resident, first.mapped, last.mapped);
 	fflush(stdout);
@@ -196,7 +203,7 @@ void report_result(void)
 	       torture.round, operations(), n->handed_out, n->refused, n->read_sections,
 	       n->objects_read);
 	printf("      %" PRIu64 " signal handlers, %" PRIu64 " children, %" PRIu64
-	       " threads; asked:",
+	       " threads; disturbed:",
 	       n->handlers, n->children, n->threads_made);
 	for (i = 0; i < DISTURBANCES; i++)
 		if (disturbed(i))

@@ -274,7 +274,8 @@ int trees_begin(void);
 void trees_end(void);
 void trees_read(struct worker *w, unsigned loads);
 
-/* disturb.c */
+/* disturb.c; happened() counts what has, by any thread or handler. */
+void happened(enum disturbance d);
 int disturbance_named(const char *name, size_t length);
 const char *disturbance_name(unsigned d);
 uint32_t disturbances_possible(void);

@@ -74,6 +74,7 @@ static void handler(int number)
 		w->handler_cache[w->handler_n++] = (unsigned char)c;
 	}
 	fetch_add_relaxed(&torture.counts.handlers, 1);
+	happened(DISTURB_SIGNALS);
 	errno = saved;
 }
 
@@ -101,7 +102,9 @@ static void do_fork(struct worker *w)
 		child_run(w);
 	}
 	if (pid < 0) {
-		/* The machine has no more processes; that is not the library's. */
+		/* The machine has no more processes; that is not the library's. Counted is what came. */
+		if (errno != EAGAIN && errno != ENOMEM)
+			fault("fork fails (%d)", errno);
 		source_online();
 		return;
 	}
@@ -109,13 +112,15 @@ static void do_fork(struct worker *w)
 		got = waitpid(pid, &status, 0);
 	while (got < 0 && errno == EINTR);
 	source_online();
-	if (got == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	if (got == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
 		fetch_add_relaxed(&torture.counts.children, 1);
-	else if (WIFSIGNALED(status))
+		happened(DISTURB_FORK);
+	} else if (WIFSIGNALED(status)) {
 		fault("a child was ended by signal %d%s", WTERMSIG(status),
 		      WTERMSIG(status) == SIGALRM ? ": no progress" : "");
-	else
+	} else {
 		fault("a child has found a fault (status %#x)", (unsigned)status);
+	}
 }
 
 /* True if the thread is to end. */
@@ -129,8 +134,9 @@ static bool serve(struct worker *w)
 		pthread_cancel(pthread_self());
 		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
 		pthread_testcancel();
+		fault("thread %u is cancelled, and goes on", w->number);
 	}
-	return asked & (ASK_EXIT | ASK_CANCEL);
+	return asked & ASK_EXIT;
 }
 
 static const struct operation *choose(struct worker *w)
@@ -158,15 +164,9 @@ static void leave(void *arg)
 	store_release(&w->left, 1);
 }
 
-static void *run(void *arg)
+/* To the end of the round, or until it is asked to end its thread. */
+static void work(struct worker *w)
 {
-	struct worker *w = arg;
-
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-	self = w;
-	source_thread_begin(w);
-	pthread_cleanup_push(leave, w);
-	store_relaxed(&w->handling, 1);
 	while (!load_relaxed(&torture.stop)) {
 		const struct operation *op = choose(w);
 
@@ -180,9 +180,23 @@ static void *run(void *arg)
 			for (;;)
 				pause();
 		}
-		if (serve(w))
+		if (serve(w)) {
+			happened(DISTURB_EXIT);
 			break;
+		}
 	}
+}
+
+static void *run(void *arg)
+{
+	struct worker *w = arg;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	self = w;
+	source_thread_begin(w);
+	pthread_cleanup_push(leave, w);
+	store_relaxed(&w->handling, 1);
+	work(w);
 	pthread_cleanup_pop(1);
 	return NULL;
 }
