@@ -2,15 +2,17 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * The flag and membarrier(2) of slots per thread: S1 to S5 in lib/slot.h, slot_enter(), slot_hold()
- * and slot_leave(), slots_stop(), seize() and slots_go().
+ * The flag and membarrier(2) of slots per thread: S1 to S6 in lib/slot.h, slot_enter(), slot_lock(),
+ * slot_hold() and slot_leave(), slots_stop(), seize(), slots_freeze(), slots_thaw() and slots_go().
  *
  * An owner goes in and out of its slot, with a signal handler at any point that wants in too. A
- * remote party takes the slot over, more than once. Inside, each adds one to a plain word.
+ * remote party takes the slot over, more than once. Inside, each adds one to a plain word. With
+ * FREEZE the remote party marks the slot and is inside without its lock.
  *
- * Proved: never are two parties inside (S1, S2, S4). What one did inside the next one sees (S3): no
- * addition is lost. Everybody comes to the end: no wait without end is possible. With REFUSED the
- * same without membarrier(2), where stop stands for ever (S5).
+ * Proved: never are two parties inside (S1, S2, S4, S5). What one did inside the next one sees (S3):
+ * no addition is lost. Everybody comes to the end: no wait without end is possible (but that an owner
+ * finds no mark some time is not proved: it could go round). With REFUSED the same without
+ * membarrier(2), where stop stands for ever (S6).
  *
  * Broken on purpose, each of which must be found:
  *
@@ -24,17 +26,25 @@
  *	NOT_BUSY_BY_LOCK   by the lock, busy is not set: a handler does not find the owner inside
  *	HANDLER_LOCKS      a handler waits for the lock that its own thread may hold
  *
+ * with FREEZE
+ *
+ *	MARK_IGNORED       an owner that has the lock does not look at the mark
+ *	MARK_UNLOCKED      the mark is set after the lock is dropped
+ *	LOCK_KEPT          an owner waits for the end of the freeze with the lock, which that needs
+ *
  * and with WEAK, each of which TSO forgives:
  *
  *	LEAVE_RELAXED, GO_RELAXED, SEIZE_RELAXED, ENTER_RELAXED   an end of S3 without its order
  */
 #define THREADS 2
-#define WORDS 4
+#define WORDS 6
 
 #define BUSY 0
 #define STOP 1
 #define LOCK 2
 #define COUNT 3
+#define FROZEN 4
+#define REMOTE_LOCK 5
 
 #define OWNER 0
 #define REMOTE 1
@@ -61,18 +71,18 @@ byte handlers = 1;
 #define STORE_GO STORE_RELEASE
 #endif
 
-inline take_lock()
+inline take(lock)
 {
 	atomic {
-		(RMW_RELAXED_WAITS && mem[LOCK] == 0);
-		mem[LOCK] = 1;
+		(RMW_RELAXED_WAITS && mem[lock] == 0);
+		mem[lock] = 1;
 		forget(me)
 	}
 }
 
-inline drop_lock()
+inline drop(lock)
 {
-	STORE_RELEASE(LOCK, 0)
+	STORE_RELEASE(lock, 0)
 }
 
 #ifdef ENTER_RELAXED
@@ -108,8 +118,8 @@ inline handler(h, x)
 		fi
 #ifdef HANDLER_LOCKS
 	:: else ->
-		take_lock();
-		drop_lock()
+		take(LOCK);
+		drop(LOCK)
 #else
 	:: else
 #endif
@@ -152,7 +162,25 @@ proctype Owner()
 #endif
 			SIGNAL;
 #ifndef NOT_LOCKED
-			take_lock();
+			take(LOCK);
+#endif
+#if defined(FREEZE) && !defined(MARK_IGNORED)
+			do
+			:: LOAD_RELAXED(FROZEN, s);
+				if
+				:: s == 0 -> break
+				:: else
+				fi;
+#ifndef LOCK_KEPT
+				drop(LOCK);
+#endif
+				SIGNAL;
+				take(REMOTE_LOCK);
+				drop(REMOTE_LOCK);
+#ifndef LOCK_KEPT
+				take(LOCK)
+#endif
+			od;
 #endif
 			SIGNAL;
 #ifndef NOT_BUSY_BY_LOCK
@@ -168,7 +196,7 @@ proctype Owner()
 			STORE_LEAVE(BUSY, 0);
 			SIGNAL;
 #ifndef NOT_LOCKED
-			drop_lock()
+			drop(LOCK)
 #endif
 		fi;
 		n++
@@ -183,6 +211,9 @@ proctype Remote()
 
 	do
 	:: n < ROUNDS ->
+#ifdef FREEZE
+		take(REMOTE_LOCK);
+#endif
 #ifdef STOP_LATE
 		BARRIER_ALL();
 		STORE_RELAXED(STOP, 1);
@@ -195,7 +226,7 @@ proctype Remote()
 		BARRIER_ALL();
 #endif
 #endif
-		take_lock();
+		take(LOCK);
 		EARLY(COUNT);
 #ifndef NOT_AWAITED
 		atomic {
@@ -205,10 +236,27 @@ proctype Remote()
 #endif
 		};
 #endif
+#ifdef FREEZE
+#ifndef MARK_UNLOCKED
+		STORE_RELAXED(FROZEN, 1);
+#endif
+		drop(LOCK);
+#ifdef MARK_UNLOCKED
+		STORE_RELAXED(FROZEN, 1);
+#endif
 		work(x);
-		drop_lock();
+		take(LOCK);
+		STORE_RELAXED(FROZEN, 0);
+		drop(LOCK);
+#else
+		work(x);
+		drop(LOCK);
+#endif
 #ifndef REFUSED
 		STORE_GO(STOP, 0);
+#endif
+#ifdef FREEZE
+		drop(REMOTE_LOCK);
 #endif
 		n++
 	:: else -> break
