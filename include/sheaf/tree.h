@@ -396,7 +396,7 @@ int sheaf_tree_gap_locked(struct sheaf_tree *tree, const struct sheaf_tree_gap *
  * Return: 0; -ENOSPC if there was a moment since the call began when nothing fitted; -EAGAIN
  *	if the tree was written to during each search, and none found a place: holes that were
  *	made, cut or joined by these writes may have been overlooked, and the one behind all
- *	ranges if several of them stored or erased the last ranges; -EINVAL.
+ *	ranges if several of them replaced the last leaf; -EINVAL.
  */
 int sheaf_tree_gap_rcu(const struct sheaf_tree *tree, const struct sheaf_tree_gap *gap,
 		       uint64_t *at);

@@ -23,6 +23,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 
@@ -176,13 +177,14 @@ def case_table():
 
 def screen(rows, columns, keys, shown, *more):
     """What a terminal of this size was sent, by updates; keys are pressed one after the other."""
+    resize = lambda fd, r, c: fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", r, c, 0, 0))
     pid, master = pty.fork()
     if pid == 0:
+        # Before it starts: a change of size would be an update more.
+        resize(0, rows, columns)
         os.environ.pop("NO_COLOR", None)
-        time.sleep(0.2)
         os.execv(TOOL, [TOOL, "--interval", "0.1", *more, str(shown.pid)])
-    size = lambda r, c: fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", r, c, 0, 0))
-    size(rows, columns)
+    size = lambda r, c: resize(master, r, c)
     got, end = b"", time.monotonic() + PATIENCE
     keys = list(keys)
     pressed = 0
@@ -535,6 +537,10 @@ def main():
     failed = 0
     beside = []
     wanted = sys.argv[3:]
+    # Another run on this machine would take away what is left here.
+    lock = open(pathlib.Path(tempfile.gettempdir(), f"libsheaf-stat-test.{os.geteuid()}"), "w") if not wanted else None
+    if lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
     if not wanted:
         beside = [subprocess.Popen([sys.executable, __file__, TOOL, SHOWN, *group]) for group in GROUPS]
         wanted = [name for name in cases if not any(name in group for group in GROUPS)]
