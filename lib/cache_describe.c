@@ -140,7 +140,7 @@ static enum sheaf_place place_in_book(const struct debug *d, const struct debug_
 {
 	if (debug_holds_back(d, block))
 		return SHEAF_PLACE_QUARANTINE;
-	switch (load_relaxed(&o->state)) {
+	switch (object_state(o)) {
 	case OBJECT_GONE:
 		return SHEAF_PLACE_BACKEND;
 	case OBJECT_FREE:
@@ -156,7 +156,7 @@ static bool describe_watched(struct search *s, const struct debug_object *o)
 	struct debug *debug = s->cache->watch->debug;
 	void *block;
 
-	if (!o || load_relaxed(&o->owner) != debug)
+	if (!o || object_owner(o) != debug->owner)
 		return false;
 	block = debug_block(debug, o);
 	s->at = (uintptr_t)block;

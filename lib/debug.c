@@ -187,16 +187,16 @@ void *debug_out(struct debug *d, void *block, const void *caller, bool nowait)
 		guarded = guard_take(d);
 	if (guarded) {
 		store_relaxed(&o->guard, guarded);
-		store_relaxed(&o->state, OBJECT_LENT);
+		object_turn(o, d, OBJECT_LENT);
 		object_close(d, o);
-		guarded->block = block;
+		store_relaxed(&guarded->block, block);
 		o = guarded;
 		object_open(d, o);
 	}
 	fresh_fill(d, o);
 	trace_copy(&o->got, &here);
 	store_relaxed(&o->gave.n, 0);
-	store_relaxed(&o->state, OBJECT_OUT);
+	object_turn(o, d, OBJECT_OUT);
 	object_close(d, o);
 	return o->object;
 }
@@ -211,17 +211,20 @@ static void report_stranger(struct debug *d, void *object, const struct debug_ob
 				  .here = here,
 				  .nowait = nowait,
 				  .count = 1};
+	uintptr_t whose = o ? load_acquire(&o->whose) : 0; /* D5 */
 
-	if (!o || load_relaxed(&o->state) == OBJECT_GONE || load_relaxed(&o->state) == OBJECT_LENT)
+	if (whose_state(whose) == OBJECT_GONE || whose_state(whose) == OBJECT_LENT) {
 		finding.of = object_around(object);
-	else if (load_relaxed(&o->owner) != d)
+	} else if (whose_owner(whose) != d->owner) {
 		finding.kind = SHEAF_DEBUG_WRONG_CACHE;
+		finding.owner = whose_owner(whose);
+	}
 	if (finding.of)
 		finding.offset = (char *)object - (char *)finding.of->object;
 	debug_report(d, &finding);
 }
 
-static enum sheaf_debug_kind wrong_change(uint32_t was, enum object_state to)
+static enum sheaf_debug_kind wrong_change(enum object_state was, enum object_state to)
 {
 	if (was == OBJECT_RETIRED)
 		return to == OBJECT_FREE ? SHEAF_DEBUG_FREE_RETIRED : SHEAF_DEBUG_RETIRE_TWICE;
@@ -232,17 +235,17 @@ static enum sheaf_debug_kind wrong_change(uint32_t was, enum object_state to)
 static struct debug_object *claim(struct debug *d, void *object, enum object_state to,
 				  const void *caller, bool nowait)
 {
-	struct debug_object *o = object_find(object);
-	uint32_t was = OBJECT_OUT;
+	struct debug_object *o = object_find_of(object, d->owner);
+	uintptr_t was = whose_word(d->owner, OBJECT_OUT);
 	struct sheaf_debug_trace here;
 
 	trace_here(d, &here, caller);
-	if (!o || load_relaxed(&o->owner) != d || load_relaxed(&o->state) == OBJECT_LENT) {
+	if (!o || object_owner(o) != d->owner || object_state(o) == OBJECT_LENT) {
 		report_stranger(d, object, o, &here, nowait);
 		return NULL;
 	}
-	if (!cas_acq_rel(&o->state, &was, (uint32_t)to)) { /* D2 */
-		struct finding finding = {.kind = wrong_change(was, to),
+	if (!cas_acq_rel(&o->whose, &was, whose_word(d->owner, to))) { /* D2 */
+		struct finding finding = {.kind = wrong_change(whose_state(was), to),
 					  .object = object,
 					  .of = o,
 					  .here = &here,
@@ -260,7 +263,7 @@ static struct debug_object *claim(struct debug *d, void *object, enum object_sta
 
 void *debug_block(const struct debug *d, const struct debug_object *o)
 {
-	return o->place ? o->block : (char *)o->object - d->front;
+	return load_relaxed(&o->place) ? load_relaxed(&o->block) : (char *)o->object - d->front;
 }
 
 /* An object, opened, is free from here on: its block, for quarantine or sheaves. */
@@ -276,7 +279,7 @@ static void *settle(struct debug *d, struct debug_object *o)
 	}
 	lent = object_of(d, block);
 	store_relaxed(&lent->guard, NULL);
-	store_relaxed(&lent->state, OBJECT_FREE);
+	object_turn(lent, d, OBJECT_FREE);
 	object_close(d, o);
 	guard_give(d, o);
 	return block;
@@ -316,7 +319,7 @@ void debug_ripe(struct debug *d, struct sheaf *sheaf, bool nowait)
 		struct debug_object *o = users(d, sheaf->objects[i]);
 		void *block;
 
-		store_relaxed(&o->state, OBJECT_FREE);
+		object_turn(o, d, OBJECT_FREE);
 		object_open(d, o);
 		zones_check(d, o, &nowhere, nowait);
 		block = quarantine(d, settle(d, o));
@@ -333,7 +336,7 @@ void debug_show(struct debug *d, struct sheaf *sheaf)
 	for (i = 0; i < sheaf->size; i++) {
 		struct debug_object *o = users(d, sheaf->objects[i]);
 
-		store_relaxed(&o->state, OBJECT_OUT);
+		object_turn(o, d, OBJECT_OUT);
 		sheaf->objects[i] = o->object;
 	}
 }
@@ -352,17 +355,28 @@ void debug_hide(struct debug *d, struct sheaf *sheaf)
 	sheaf->size = kept;
 }
 
+void object_begin(const struct debug *d, struct debug_object *o, uint32_t front, uint32_t back)
+{
+	store_relaxed(&o->size, d->size);
+	store_relaxed(&o->front, front);
+	store_relaxed(&o->back, back);
+	store_relaxed(&o->guard, NULL);
+	store_relaxed(&o->got.n, 0);
+	store_relaxed(&o->gave.n, 0);
+	store_relaxed(&o->place, NULL);
+}
+
 /* The entry of a block that has come; NULL if it is of no use. */
 static struct debug_object *enter(struct debug *d, void *block)
 {
-	struct debug_object *o = object_make((char *)block + d->front);
+	bool taken;
+	struct debug_object *o = object_take((char *)block + d->front, d->owner, &taken);
 
 	if (!o) {
 		d->cache->backend.ops->free_bulk(d->cache->backend.ctx, 1, &block);
 		return NULL;
 	}
-	/* acquire: partner debug_gone() */
-	if (load_relaxed(&o->owner) == d && load_acquire(&o->state) != OBJECT_GONE) {
+	if (!taken) {
 		static const struct sheaf_debug_trace nowhere;
 		struct finding finding = {.kind = SHEAF_DEBUG_BACKEND,
 					  .object = o->object,
@@ -373,15 +387,7 @@ static struct debug_object *enter(struct debug *d, void *block)
 		debug_report(d, &finding);
 		return NULL;
 	}
-	store_relaxed(&o->size, d->size);
-	store_relaxed(&o->front, d->front);
-	store_relaxed(&o->back, d->back);
-	store_relaxed(&o->owner, d);
-	store_relaxed(&o->guard, NULL);
-	store_relaxed(&o->got.n, 0);
-	store_relaxed(&o->gave.n, 0);
-	o->place = NULL;
-	store_relaxed(&o->state, OBJECT_COMING);
+	object_begin(d, o, d->front, d->back);
 	return o;
 }
 
@@ -402,11 +408,10 @@ size_t debug_came(struct debug *d, size_t n, void **blocks)
 	if (cache->ctor && kept)
 		cache->ctor(cache->ctor_arg, kept, blocks);
 	for (i = 0; i < kept; i++) {
-		o = object_find(blocks[i]);
+		o = object_find_of(blocks[i], d->owner);
 		poison_fill(d, o);
 		object_close(d, o);
-		/* Partner: the CAS of a free (D2), which must not meet an object that is half made. */
-		store_release(&o->state, OBJECT_FREE);
+		object_turn(o, d, OBJECT_FREE);
 		blocks[i] = debug_block(d, o);
 	}
 	return kept;
@@ -423,10 +428,10 @@ void debug_gone(struct debug *d, size_t n, void *const *blocks)
 		object_open(d, o);
 		zones_check(d, o, &nowhere, false);
 		/* Not those that were abandoned. */
-		if (load_relaxed(&o->state) == OBJECT_FREE)
+		if (object_state(o) == OBJECT_FREE)
 			poison_check(d, o, &nowhere, false);
-		/* release: partner the load in enter() */
-		store_release(&o->state, OBJECT_GONE);
+		/* Before the memory is another one's (D4). */
+		object_turn(o, d, OBJECT_GONE);
 	}
 	blocks_out(d->cache, n, blocks);
 }
@@ -480,6 +485,9 @@ int debug_create(struct debug **made, struct sheaf_cache *cache, const struct sh
 	if (d->align > (size_t)sysconf(_SC_PAGESIZE))
 		d->sample = 0;
 	set_zones(d, a);
+	d->owner = owner_take(cache->name);
+	if (!d->owner)
+		goto no_memory;
 	if (d->quarantine_n) {
 		d->quarantine =
 			memory_zalloc(sizeof(void *), d->quarantine_n * sizeof(*d->quarantine));
@@ -494,6 +502,8 @@ int debug_create(struct debug **made, struct sheaf_cache *cache, const struct sh
 	*made = d;
 	return 0;
 no_memory:
+	if (d->owner)
+		owner_give(d->owner);
 	memory_free(d->quarantine);
 	memory_free(d);
 	return -ENOMEM;
@@ -501,14 +511,9 @@ no_memory:
 
 void debug_destroy(struct debug *d)
 {
-	struct debug_object *o;
-
-	/* The next one may have its place. */
-	for (o = object_first(); o; o = o->next)
-		if (load_relaxed(&o->owner) == d) {
-			store_relaxed(&o->state, OBJECT_GONE);
-			store_relaxed(&o->owner, NULL);
-		}
+	/* In this order (D5); and before the guards' pages are another one's (D4). */
+	objects_leave(d->owner);
+	owner_give(d->owner);
 	guards_delete(d);
 	memory_free(d->quarantine);
 	memory_free(d);

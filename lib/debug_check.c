@@ -23,14 +23,14 @@ void object_close(const struct debug *d, const struct debug_object *o)
 {
 	if (d->cache->stable)
 		return;
-	if (load_relaxed(&o->state) == OBJECT_RETIRED) {
+	if (object_state(o) == OBJECT_RETIRED) {
 		/* Readers may be in it. */
 		annotate_shut(begin_of(o), o->front);
 		annotate_shut((char *)o->object + d->size, o->back);
 		return;
 	}
 	annotate_shut(begin_of(o), o->front + d->size + o->back);
-	if (load_relaxed(&o->state) != OBJECT_OUT)
+	if (object_state(o) != OBJECT_OUT)
 		return;
 	if (d->cache->ctor)
 		annotate_open_filled(o->object, d->size);

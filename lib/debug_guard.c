@@ -62,6 +62,7 @@ static bool guard_make(struct debug *d, struct debug_guard *guard)
 {
 	size_t page = page_bytes(), end = d->guard_bytes;
 	struct debug_object *o = NULL;
+	bool taken = false;
 	char *pages = memory_map(page, end + 2 * page), *object;
 	size_t room;
 
@@ -70,23 +71,21 @@ static bool guard_make(struct debug *d, struct debug_guard *guard)
 	object = pages + page + (end - d->size) / d->align * d->align;
 	if (mprotect(pages, page, PROT_NONE) == 0 &&
 	    mprotect(pages + page + end, page, PROT_NONE) == 0)
-		o = object_make(object);
-	if (!o) {
+		o = object_take(object, d->owner, &taken);
+	if (!taken) {
 		memory_unmap(pages, end + 2 * page);
 		return false;
 	}
 	room = (size_t)(object - pages) - page;
-	store_relaxed(&o->front, (uint32_t)(room < FRONT ? room : FRONT));
-	store_relaxed(&o->back, (uint32_t)(end - room - d->size));
-	store_relaxed(&o->size, d->size);
-	store_relaxed(&o->owner, d);
-	o->place = guard;
+	object_begin(d, o, (uint32_t)(room < FRONT ? room : FRONT),
+		     (uint32_t)(end - room - d->size));
+	store_relaxed(&o->place, guard);
 	guard->pages = pages + page;
 	guard->object = o;
 	zones_fill(d, o);
 	if (d->cache->ctor)
 		d->cache->ctor(d->cache->ctor_arg, 1, &o->object);
-	store_relaxed(&o->state, OBJECT_FREE);
+	object_turn(o, d, OBJECT_FREE);
 	return true;
 }
 

@@ -199,14 +199,15 @@ static void add_finding(struct text *text, const struct sheaf_debug_report *repo
 	add(text, "\n");
 	add_trace(text, "found", &report->here, !f->nowait);
 	add_trace(text, "allocated", &report->allocated, !f->nowait);
-	add_trace(text,
-		  f->of && load_relaxed(&f->of->state) == OBJECT_RETIRED ? "retired" : "freed",
+	add_trace(text, f->of && object_state(f->of) == OBJECT_RETIRED ? "retired" : "freed",
 		  &report->freed, !f->nowait);
 }
 
 static const char *owner_of(const struct debug_object *o)
 {
-	return load_relaxed(&o->state) != OBJECT_GONE ? load_relaxed(&o->owner)->cache->name : NULL;
+	uintptr_t whose = load_acquire(&o->whose); /* D5 */
+
+	return whose_state(whose) != OBJECT_GONE ? whose_owner(whose)->name : NULL;
 }
 
 void debug_report(struct debug *d, const struct finding *f)
@@ -216,7 +217,9 @@ void debug_report(struct debug *d, const struct finding *f)
 	struct sheaf_debug_report report = {
 		.kind = f->kind,
 		.cache = d->cache->name,
-		.owner = f->of ? owner_of(f->of) : NULL,
+		.owner = f->owner ? f->owner->name
+			 : f->of  ? owner_of(f->of)
+				  : NULL,
 		.object = f->object,
 		.offset = f->offset,
 		.bytes = f->bytes,
@@ -245,7 +248,7 @@ void debug_report(struct debug *d, const struct finding *f)
 
 static bool is_leaked(const struct debug *d, const struct debug_object *o)
 {
-	return load_relaxed(&o->owner) == d && load_relaxed(&o->state) == OBJECT_OUT;
+	return load_relaxed(&o->whose) == whose_word(d->owner, OBJECT_OUT);
 }
 
 /* By the chain of calls, then by address. */
@@ -315,6 +318,7 @@ void debug_leaks(struct debug *d, uint64_t loans)
 static void add_known(struct text *text, const void *address)
 {
 	const struct debug_object *o = object_at(address);
+	const char *owner = o ? owner_of(o) : NULL;
 	struct sheaf_debug_trace trace;
 
 	if (!o) {
@@ -323,11 +327,11 @@ static void add_known(struct text *text, const void *address)
 	}
 	add(text, "libsheaf: %p is byte %td of object %p of %zu bytes, of cache %s, %s\n", address,
 	    (const char *)address - (const char *)o->object, o->object, load_relaxed(&o->size),
-	    owner_of(o) ? owner_of(o) : "?", state_text(load_relaxed(&o->state)));
+	    owner ? owner : "?", state_text(object_state(o)));
 	trace_copy(&trace, &o->got);
 	add_trace(text, "allocated", &trace, false);
 	trace_copy(&trace, &o->gave);
-	add_trace(text, load_relaxed(&o->state) == OBJECT_RETIRED ? "retired" : "freed", &trace,
+	add_trace(text, object_state(o) == OBJECT_RETIRED ? "retired" : "freed", &trace,
 		  false);
 }
 

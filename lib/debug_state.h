@@ -18,14 +18,26 @@
  * guarded pages in its stead; the block goes the way of the object through sheaves and recyclers.
  *
  * Invariants:
- *  D1  Each block that the cache has from its backend has an entry in the book under the address of
- *      its object, with state FREE in sheaves, barns and quarantine; OUT or RETIRED; or LENT while
+ *  D1  Each block that the cache has from its backend has an entry of this cache in the book, under the address
+ *      of its object, with state FREE in sheaves, barns and quarantine; OUT or RETIRED; or LENT while
  *      a guarded object is OUT or RETIRED for it. Then block and guard know each other. While it comes,
  *      constructor and all, it is COMING, so that a backend which gives it twice in one call is found.
  *  D2  Who changes a state by compare-and-swap from OUT is the only one to give the object
  *      back. Whoever loses reports and does nothing.
  *  D3  Entries stay for good: state GONE while the backend has the memory. So a pointer that is freed may be
  *      anything, and nothing is read at it before the book has said whose it is.
+ *  D4  Owner and state are one word, `whose`. It is written by the owner alone, but where it says GONE:
+ *      then whoever's the address is next may take the entry, by compare-and-swap (acquire; partner the store
+ *      of GONE), and an owner that ends takes his name off in the same way. So nobody changes an
+ *      entry that has become another's, however late he comes, and who reads the word
+ *      has an owner and a state that belong together.
+ *  D5  Owners stay for good as well, with their names (release: each store of `whose`; acquire: who reads a
+ *      name that it leads to). A cache that ends gives its owner back, to be that of a later cache of the same
+ *      name; none of the entries say so by then. So a name can be read at any time.
+ *  D6  One address may be several caches' at once, for a backend may use a cache: its entries are a stack. What
+ *      is had from a cache is entered while the cache has it, and gone before, so that those which are
+ *      not GONE are the lowest ones, and the last of them is the innermost: whose the object is
+ *      that the user sees.
  */
 #ifndef DEBUG_STATE_H
 #define DEBUG_STATE_H
@@ -48,14 +60,25 @@ enum { BYTE_FREE = 0xf5, BYTE_FRESH = 0xa5, BYTE_ZONE = 0xb7 };
 
 struct debug;
 
+/* A cache with debug mode, as entries know it (D5). */
+struct debug_owner {
+	/* Fixed. */
+	struct debug_owner *next;
+	char name[sizeof(((struct sheaf_cache *)0)->name)];
+	/* Is it a cache's? */
+	uint32_t used;
+};
+
 /* An entry of the book. */
 struct debug_object {
 	/* Fixed. */
 	void *object;
 	struct debug_object *next;
+	/* The next one of this address, once there is one (D6). */
+	struct debug_object *above;
+	/* The owner, and in the lowest bits enum object_state (D4); from OUT by compare-and-swap (D2). */
+	uintptr_t whose;
 	/* Written by who has the object, read by who reports: relaxed. */
-	struct debug *owner;
-	uint32_t state; /* enum object_state; from OUT by compare-and-swap */
 	uint32_t front;
 	uint32_t back;
 	size_t size;
@@ -78,6 +101,7 @@ struct debug_guard {
 struct debug {
 	/* Fixed. */
 	struct sheaf_cache *cache;
+	struct debug_owner *owner;
 	size_t size;
 	size_t align;
 	unsigned flags;
@@ -102,15 +126,63 @@ struct debug {
 	size_t guard_bytes;
 };
 
-/* The book. find: NULL if there is no such entry; wait-free. make: found or new; NULL if there is no memory;
- * lock-free. around: the entry whose object, zones included, the address is in. first: to walk all. */
+#define STATE_BITS ((uintptr_t)7)
+static_assert(OBJECT_COMING <= STATE_BITS, "an owner is aligned to 8 bytes");
+
+static inline uintptr_t whose_word(const struct debug_owner *owner, enum object_state state)
+{
+	return (uintptr_t)owner | (uintptr_t)state;
+}
+
+static inline const struct debug_owner *whose_owner(uintptr_t whose)
+{
+	return (const struct debug_owner *)(whose & ~STATE_BITS);
+}
+
+static inline enum object_state whose_state(uintptr_t whose)
+{
+	return (enum object_state)(whose & STATE_BITS);
+}
+
+/* acquire: D5 */
+static inline const struct debug_owner *object_owner(const struct debug_object *o)
+{
+	return whose_owner(load_acquire(&o->whose));
+}
+
+static inline enum object_state object_state(const struct debug_object *o)
+{
+	return whose_state(load_acquire(&o->whose));
+}
+
+/* By its owner. release: D5; and of GONE, D4; and of FREE after COMING, for the CAS of a free (D2), which must
+ * not meet an object that is half made. */
+static inline void object_turn(struct debug_object *o, const struct debug *d,
+			       enum object_state state)
+{
+	store_release(&o->whose, whose_word(d->owner, state));
+}
+
+/* Owners. take: NULL without memory; lock-free. */
+struct debug_owner *owner_take(const char *name);
+void owner_give(struct debug_owner *owner);
+
+/* Entries by address; wait-free. find: the innermost one, or one that is GONE, or NULL. find_of: the owner's, if he has
+ * the object, or had it last; else as find. around: the innermost one whose object, zones included, the
+ * address is in. at: that of the object which begins there, else one around it. first: to walk all. */
 struct debug_object *object_find(const void *object);
-struct debug_object *object_make(void *object);
+struct debug_object *object_find_of(const void *object, const struct debug_owner *owner);
 struct debug_object *object_around(const void *address);
+struct debug_object *object_at(const void *address);
 struct debug_object *object_first(void);
 
-/* The entry that an address is of: that of an object which begins there, else one around it. */
-struct debug_object *object_at(const void *address);
+/* New ones; lock-free; NULL without memory. make: the lowest one of an address, found or new. take: the
+ * object is the owner's, *taken, and COMING from here on; if he has it already, the entry that says so. */
+struct debug_object *object_make(void *object);
+struct debug_object *object_take(void *object, const struct debug_owner *owner, bool *taken);
+
+/* All that an owner has, or had, is nobody's and GONE. */
+void objects_leave(const struct debug_owner *owner);
 
 /* The address as the book has it. One to one: an odd factor, and a shift that can be taken back. */
 static inline uint64_t object_bits(const void *object)
@@ -122,7 +194,7 @@ static inline uint64_t object_bits(const void *object)
 
 static inline struct debug_object *object_of(const struct debug *d, void *block)
 {
-	return object_find((char *)block + d->front);
+	return object_find_of((char *)block + d->front, d->owner);
 }
 
 /* Relaxed all over: who reports reads what another may write. */
@@ -130,6 +202,9 @@ void trace_copy(struct sheaf_debug_trace *to, const struct sheaf_debug_trace *fr
 
 /* The chain of calls from caller on; caller alone without SHEAF_DEBUG_TRACE. */
 void trace_here(const struct debug *d, struct sheaf_debug_trace *trace, const void *caller);
+
+/* What an entry that was taken says besides. */
+void object_begin(const struct debug *d, struct debug_object *o, uint32_t front, uint32_t back);
 
 /* In a child. */
 void debug_fork_child(void);
@@ -156,8 +231,9 @@ void guard_give(struct debug *d, struct debug_object *o);
 /* What there is to report beside the object and where it was found. */
 struct finding {
 	enum sheaf_debug_kind kind;
-	const void *object;            /* as given */
-	const struct debug_object *of; /* what is known of it, or NULL */
+	const void *object;              /* as given */
+	const struct debug_object *of;   /* what is known of it, or NULL */
+	const struct debug_owner *owner; /* whose it was found to be, or NULL: as the entry says */
 	ptrdiff_t offset;
 	size_t bytes;
 	const unsigned char *found; /* the first of these bytes */

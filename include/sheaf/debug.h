@@ -95,7 +95,8 @@ struct sheaf_debug_trace {
 struct sheaf_debug_report {
 	/** What is wrong. */
 	enum sheaf_debug_kind kind;
-	/** Name of the cache that was called; and of the one that the object is of, NULL if of none. */
+	/** Name of the cache that was called; and of the one that the object is of, NULL if of none. Where the
+	 *  backend of a cache uses another one, of that whose object the user has. */
 	const char *cache;
 	const char *owner;
 	/** The object, or the pointer that was given, if it is none; NULL if it is about sheaves. */

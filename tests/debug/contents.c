@@ -246,7 +246,7 @@ START_TEST(sampled_objects)
 	(void)again;
 	ck_assert_int_eq(sheaf_cache_barrier(watched), 0);
 	sheaf_cache_shrink(watched);
-	ck_assert(faults(objects[2]) || object_find(objects[2])->state == OBJECT_OUT);
+	ck_assert(faults(objects[2]) || object_state(object_find(objects[2])) == OBJECT_OUT);
 	for (unsigned i = 1; i < 6; i++)
 		if (i != 2)
 			sheaf_cache_free(watched, objects[i]);

@@ -7,7 +7,9 @@
  * calls, one does, and each other one is told, in words that fit what the first one did; the object is in one place
  * then. What is in quarantine is in one place, too, also when it is emptied meanwhile. And of the book: who enter an
  * address at the same time have the same entry, which is in the list once; no entry is lost where
- * two addresses have the same bits for a while; and an old one is found while others make room.
+ * two addresses have the same bits for a while; and an old one is found while others make room. Owners who take
+ * an address at the same time have an entry each, one owner has one. What a cache gives back while it ends is
+ * another one's to use at once, and whose it was can be told at any time.
  */
 #include "base/membarrier.h"
 #include "common.h"
@@ -25,6 +27,8 @@
 /* The same objects in each run, so that the book looks the same. */
 static _Alignas(16) char memory[OBJECTS][SIZE];
 static bool out[OBJECTS];
+/* Those before are not to be had. */
+static unsigned first;
 static unsigned errors;
 
 static size_t take(void *ctx, int node, unsigned flags, size_t n, void **objects)
@@ -33,7 +37,7 @@ static size_t take(void *ctx, int node, unsigned flags, size_t n, void **objects
 
 	(void)ctx;
 	(void)node;
-	for (unsigned i = 0; i < OBJECTS && got < n && !(flags & SHEAF_NOWAIT); i++)
+	for (unsigned i = first; i < OBJECTS && got < n && !(flags & SHEAF_NOWAIT); i++)
 		if (!out[i]) {
 			out[i] = true;
 			objects[got++] = memory[i];
@@ -85,24 +89,33 @@ static void on_report(void *arg, const struct sheaf_debug_report *report)
 	of_kind[report->kind % KINDS]++;
 }
 
-static void begin(void)
+static struct sheaf_cache *make(const char *name, uint32_t quarantine,
+				sheaf_debug_report_fn *report)
 {
 	const struct sheaf_debug_attr debug = {.size = sizeof(debug),
 					       .flags = SHEAF_DEBUG_POISON,
-					       .quarantine = play->apart ? 1 : 0,
-					       .report = on_report};
+					       .quarantine = quarantine,
+					       .report = report};
 	const struct sheaf_cache_attr attr = {.size = sizeof(attr),
 					      .object_size = SIZE,
+					      .name = name,
 					      .capacity = 2,
 					      .nodes = 1,
 					      .backend = {.ops = &ops},
 					      .gp = &manual.gp,
 					      .debug = &debug};
+	struct sheaf_cache *made = NULL;
 
+	errors += sheaf_cache_create(&made, &attr) != 0;
+	return made;
+}
+
+static void begin(void)
+{
 	errors = frees = retires = reports = 0;
 	memset(of_kind, 0, sizeof(of_kind));
 	sheaf_gp_manual_init(&manual, 0);
-	errors += sheaf_cache_create(&cache, &attr) != 0;
+	cache = make("given", play->apart ? 1 : 0, on_report);
 	for (unsigned i = 0; i < play->threads; i++)
 		for (unsigned k = 0; k < 2; k++)
 			if ((i == 0 && k == 0) || play->apart)
@@ -149,7 +162,7 @@ static void handle(void)
 /* One did it, and each other one was told what that was. */
 static bool all_told(void)
 {
-	uint32_t state = object_find(object[0][0])->state;
+	enum object_state state = object_state(object_find(object[0][0]));
 
 	if (state == OBJECT_FREE)
 		return of_kind[SHEAF_DEBUG_DOUBLE_FREE] == frees - 1 &&
@@ -234,6 +247,80 @@ START_TEST(one_gives_it_back)
 		ck_assert_ptr_nonnull(object_make(memory[i]));
 	play = &plays[_i];
 	go(schedule, play->name);
+}
+END_TEST
+
+/*
+ * A cache ends. What it has given back is another one's meanwhile, and somebody is told whose a pointer is.
+ */
+#define ENDS 8
+
+static struct sheaf_cache *ending;
+static bool given_back;
+
+static void on_owner(void *arg, const struct sheaf_debug_report *report)
+{
+	(void)arg;
+	reports++;
+	errors += report->kind != SHEAF_DEBUG_WRONG_CACHE && report->kind != SHEAF_DEBUG_NO_OBJECT;
+	errors += report->owner && strcmp(report->owner, "ends") != 0;
+	errors += !report->owner && report->kind == SHEAF_DEBUG_WRONG_CACHE;
+}
+
+static void begin_ending(void)
+{
+	void *objects[ENDS];
+
+	errors = reports = first = 0;
+	sheaf_gp_manual_init(&manual, 0);
+	ending = make("ends", 0, NULL);
+	errors += sheaf_cache_alloc_bulk(ending, 0, ENDS, objects) != ENDS;
+	sheaf_cache_free_bulk(ending, ENDS, objects);
+	if (given_back)
+		sheaf_cache_shrink(ending);
+	first = ENDS;
+	cache = make("goes on", 0, on_owner);
+}
+
+static void end_and_use(unsigned me)
+{
+	void *objects[ENDS];
+
+	if (me == 0) {
+		errors += sheaf_cache_destroy(ending, NULL) != 0;
+		return;
+	}
+	schedule_alone(true);
+	sheaf_cache_free(cache, sheaf_cache_alloc(cache, 0));
+	schedule_alone(false);
+	if (given_back) {
+		first = 0;
+		errors += sheaf_cache_alloc_bulk(cache, 0, ENDS, objects) != ENDS;
+		sheaf_cache_free_bulk(cache, ENDS, objects);
+	} else {
+		sheaf_cache_free(cache, memory[0]);
+	}
+}
+
+static const char *end_ending(void)
+{
+	errors += !sheaf_cache_check(cache) || sheaf_cache_destroy(cache, NULL) != 0;
+	for (unsigned i = 0; i < OBJECTS; i++)
+		errors += out[i];
+	if (reports != (given_back ? 0 : 1))
+		return "what is right is told of, or what is wrong is not";
+	return errors ? "a report is wrong, or an object is lost" : NULL;
+}
+
+START_TEST(a_cache_ends_meanwhile)
+{
+	const struct schedule schedule = {
+		.threads = 2, .begin = begin_ending, .run = end_and_use, .end = end_ending};
+
+	for (unsigned i = 0; i < OBJECTS; i++)
+		ck_assert_ptr_nonnull(object_make(memory[i]));
+	given_back = _i;
+	go(schedule, _i ? "ends, its memory is used" : "ends, its object is told of");
 }
 END_TEST
 
@@ -356,6 +443,88 @@ START_TEST(no_entry_is_lost)
 }
 END_TEST
 
+/*
+ * Owners of an address.
+ */
+static struct debug_owner *holders[SCHEDULE_THREADS];
+static bool took[SCHEDULE_THREADS];
+
+static void take_address(unsigned me)
+{
+	made[me] = object_take(address_of(0), holders[same ? 0 : me], &took[me]);
+}
+
+static const char *end_owners(void)
+{
+	unsigned taken = 0;
+
+	for (unsigned t = 0; t < enters; t++) {
+		uintptr_t whose = whose_word(holders[same ? 0 : t], OBJECT_COMING);
+
+		taken += took[t];
+		if (!made[t] || made[t]->object != address_of(0) || made[t]->whose != whose)
+			return "a wrong entry";
+		if (object_find_of(address_of(0), whose_owner(whose)) != made[t])
+			return "an entry is lost";
+	}
+	if (taken != (same ? 1 : enters))
+		return "an owner has it twice, or not";
+	if (listed(address_of(0)) != taken)
+		return "the stack is too high";
+	return errors ? "an old entry is not found" : NULL;
+}
+
+/* All different, or all the same. */
+START_TEST(owners_have_their_entries)
+{
+	const struct schedule schedule = {.threads = 2 + (_i & 1),
+					  .begin = _i & 4 ? begin_split : begin_book,
+					  .run = take_address,
+					  .end = end_owners};
+
+	enters = schedule.threads;
+	same = _i & 2;
+	for (unsigned t = 0; t < enters; t++)
+		ck_assert_ptr_nonnull(holders[t] = owner_take("holder"));
+	go(schedule, same ? "one owner" : "owners");
+}
+END_TEST
+
+/* A name of this run: one is there already, two are to be made. */
+static char name[24];
+
+static void begin_names(void)
+{
+	static unsigned run;
+
+	snprintf(name, sizeof(name), "name %u", run++);
+	owner_give(owner_take(name));
+}
+
+static void take_name(unsigned me)
+{
+	holders[me] = owner_take(name);
+}
+
+static const char *end_names(void)
+{
+	for (unsigned t = 0; t < 3; t++)
+		if (!holders[t] || strcmp(holders[t]->name, name) != 0)
+			return "an owner has another name";
+	if (holders[0] == holders[1] || holders[0] == holders[2] || holders[1] == holders[2])
+		return "an owner is two caches'";
+	return NULL;
+}
+
+START_TEST(owners_are_of_one_cache)
+{
+	const struct schedule schedule = {
+		.threads = 3, .begin = begin_names, .run = take_name, .end = end_names};
+
+	go(schedule, "names");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("debug");
@@ -363,7 +532,10 @@ int main(void)
 
 	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_loop_test(tc, one_gives_it_back, 0, sizeof(plays) / sizeof(plays[0]));
+	tcase_add_loop_test(tc, a_cache_ends_meanwhile, 0, 2);
 	tcase_add_loop_test(tc, no_entry_is_lost, 0, sizeof(books) / sizeof(books[0]));
+	tcase_add_loop_test(tc, owners_have_their_entries, 0, 8);
+	tcase_add_test(tc, owners_are_of_one_cache);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
