@@ -231,30 +231,42 @@ static enum sheaf_debug_kind wrong_change(enum object_state was, enum object_sta
 	return to == OBJECT_FREE ? SHEAF_DEBUG_DOUBLE_FREE : SHEAF_DEBUG_RETIRE_FREE;
 }
 
-/* The user gives an object back. NULL after a report. */
+/* The user's object is not his any more. NULL after a report. */
 static struct debug_object *claim(struct debug *d, void *object, enum object_state to,
-				  const void *caller, bool nowait)
+				  const struct sheaf_debug_trace *here, bool nowait)
 {
 	struct debug_object *o = object_find_of(object, d->owner);
 	uintptr_t was = whose_word(d->owner, OBJECT_OUT);
-	struct sheaf_debug_trace here;
 
-	trace_here(d, &here, caller);
 	if (!o || object_owner(o) != d->owner || object_state(o) == OBJECT_LENT) {
-		report_stranger(d, object, o, &here, nowait);
+		report_stranger(d, object, o, here, nowait);
 		return NULL;
 	}
 	if (!cas_acq_rel(&o->whose, &was, whose_word(d->owner, to))) { /* D2 */
 		struct finding finding = {.kind = wrong_change(whose_state(was), to),
 					  .object = object,
 					  .of = o,
-					  .here = &here,
+					  .here = here,
 					  .nowait = nowait,
 					  .count = 1};
 
 		debug_report(d, &finding);
 		return NULL;
 	}
+	return o;
+}
+
+/* He gives it back. */
+static struct debug_object *claim_from(struct debug *d, void *object, enum object_state to,
+				       const void *caller, bool nowait)
+{
+	struct sheaf_debug_trace here;
+	struct debug_object *o;
+
+	trace_here(d, &here, caller);
+	o = claim(d, object, to, &here, nowait);
+	if (!o)
+		return NULL;
 	trace_copy(&o->gave, &here);
 	object_open(d, o);
 	zones_check(d, o, &here, nowait);
@@ -287,14 +299,14 @@ static void *settle(struct debug *d, struct debug_object *o)
 
 void *debug_in(struct debug *d, void *object, const void *caller, bool nowait)
 {
-	struct debug_object *o = claim(d, object, OBJECT_FREE, caller, nowait);
+	struct debug_object *o = claim_from(d, object, OBJECT_FREE, caller, nowait);
 
 	return o ? quarantine(d, settle(d, o)) : NULL;
 }
 
 void *debug_retired(struct debug *d, void *object, const void *caller, bool nowait)
 {
-	struct debug_object *o = claim(d, object, OBJECT_RETIRED, caller, nowait);
+	struct debug_object *o = claim_from(d, object, OBJECT_RETIRED, caller, nowait);
 
 	if (!o)
 		return NULL;
@@ -341,16 +353,21 @@ void debug_show(struct debug *d, struct sheaf *sheaf)
 	}
 }
 
+/* The callback has given nothing back: who retired an object stays known. */
 void debug_hide(struct debug *d, struct sheaf *sheaf)
 {
+	struct sheaf_debug_trace here;
 	uint32_t kept = 0, i;
 
+	trace_here(d, &here, (void *)d->cache->ripe);
 	for (i = 0; i < sheaf->size; i++) {
-		struct debug_object *o =
-			claim(d, sheaf->objects[i], OBJECT_RETIRED, (void *)d->cache->ripe, false);
+		struct debug_object *o = claim(d, sheaf->objects[i], OBJECT_RETIRED, &here, false);
 
-		if (o)
-			sheaf->objects[kept++] = debug_block(d, o);
+		if (!o)
+			continue;
+		object_open(d, o);
+		zones_check(d, o, &here, false);
+		sheaf->objects[kept++] = debug_block(d, o);
 	}
 	sheaf->size = kept;
 }

@@ -5,8 +5,8 @@
  * Proves of what debug mode does to the memory of objects: a write before, behind, or into a free object is reported
  * once, with its exact bytes. Objects keep their alignment with red zones, and what a constructor wrote. The
  * quarantine gives objects back in the order in which they came. Sampled objects end at their page, and
- * cannot be accessed once they are free; with SHEAF_NOWAIT none is sampled. A callback over ripe objects sees them as they were, and
- * objects of a type-stable backend are left alone.
+ * cannot be accessed once they are free; with SHEAF_NOWAIT none is sampled. A callback over ripe objects sees them as they
+ * were, and is not who retired them; objects of a type-stable backend are left alone.
  */
 #define _GNU_SOURCE
 #include "watched.h"
@@ -373,6 +373,11 @@ START_TEST(callback_over_ripe_objects)
 	if (ripe.twice)
 		watched_expect(SHEAF_DEBUG_RETIRE_FREE, objects[0]);
 	ck_assert_uint_eq(*(unsigned char *)ripe.kept, 0x5a);
+	/* Who retired it is known, not who looked at it. */
+	sheaf_cache_free(watched, objects[3]);
+	watched_expect(SHEAF_DEBUG_DOUBLE_FREE, objects[3]);
+	ck_assert_uint_ge(watched_seen.last.freed.n, 1);
+	ck_assert(watched_seen.last.freed.frames[0] != (void *)on_ripe);
 	sheaf_cache_free(watched, ripe.kept);
 	watched_end();
 	ck_assert_uint_eq(watched_seen.n, 0);
