@@ -53,6 +53,7 @@ static struct {
 	uint64_t clock;
 	uint64_t random;
 	unsigned preemptions;
+	unsigned preemptions_most;
 	unsigned points;
 	/* Decisions: how many there are, how many are repeated, what and out of how many. */
 	unsigned decisions;
@@ -129,7 +130,7 @@ static unsigned decide(unsigned ways, bool forced)
 		s.stuck = true;
 		return 0;
 	}
-	if (!forced && s.preemptions == s.schedule->preemptions)
+	if (!forced && s.preemptions == s.preemptions_most)
 		ways = 1;
 	if (s.schedule->seed)
 		way = ways > 1 ? draw(ways, forced) : 0;
@@ -401,28 +402,83 @@ static bool backtrack(void)
 	return true;
 }
 
-struct schedule_result schedule_run(const struct schedule *schedule)
+/* Runs of the case with this many preemptions at most. */
+static struct schedule_result run_some(unsigned preemptions, unsigned runs)
 {
 	struct schedule_result result = {0};
-	cpu_set_t before, one;
 
-	s.schedule = schedule;
-	s.random = schedule->seed;
+	s.preemptions_most = preemptions;
 	s.repeated = 0;
-	/* Hand-overs are cheap on one CPU. */
-	sched_getaffinity(0, sizeof(before), &before);
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	sched_setaffinity(0, sizeof(one), &one);
-	parties_make();
 	do {
 		result.error = run_once();
 		result.runs++;
 		if (result.error)
 			break;
-		result.complete = !schedule->seed && !backtrack();
-	} while (!result.complete && result.runs < schedule->runs);
+		result.complete = !s.schedule->seed && !backtrack();
+	} while (!result.complete && result.runs < runs);
+	return result;
+}
+
+/* Hand-overs are cheap on one CPU. */
+static cpu_set_t stay_here(void)
+{
+	cpu_set_t before, one;
+
+	sched_getaffinity(0, sizeof(before), &before);
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	return before;
+}
+
+static cpu_set_t begin_case(const struct schedule *schedule)
+{
+	const cpu_set_t before = stay_here();
+
+	s.schedule = schedule;
+	s.random = schedule->seed;
+	parties_make();
+	return before;
+}
+
+static void end_case(cpu_set_t before)
+{
 	parties_end();
 	sched_setaffinity(0, sizeof(before), &before);
+}
+
+struct schedule_result schedule_run(const struct schedule *schedule)
+{
+	const cpu_set_t before = begin_case(schedule);
+	const struct schedule_result result = run_some(schedule->preemptions, schedule->runs);
+
+	end_case(before);
+	return result;
+}
+
+struct schedule_result schedule_deepen(const struct schedule *schedule, int whole, const char *name)
+{
+	/* The same threads for all, and a run before: what they do only once cannot be repeated. */
+	const cpu_set_t before = begin_case(schedule);
+	struct schedule_result result = run_some(0, 1);
+	unsigned done = 0;
+
+	ck_assert_msg(!result.error, "%s: %s", name, result.error);
+	for (unsigned i = 0; i <= schedule->preemptions && done < schedule->runs; i++) {
+		const unsigned left = schedule->runs - done;
+		const bool all = (int)i <= whole;
+
+		result = run_some(i, all ? left : (left - 1) / (schedule->preemptions + 1 - i) + 1);
+		printf("# %s, %u preemptions: %u runs%s\n", name, i, result.runs,
+		       result.complete ? ", all" : "");
+		ck_assert_msg(!result.error, "%s, %u preemptions: %s, run %u", name, i,
+			      result.error, result.runs);
+		ck_assert_msg(result.complete || !all || test_slow(),
+			      "%s, %u preemptions: %u runs are not all", name, i, result.runs);
+		result.complete = result.complete && i == schedule->preemptions;
+		done += result.runs;
+	}
+	end_case(before);
+	result.runs = done;
 	return result;
 }

@@ -51,6 +51,15 @@ struct schedule_result {
 /* Runs a case until something is wrong or all is tried. After "stuck" its threads are lost. */
 struct schedule_result schedule_run(const struct schedule *schedule);
 
+/*
+ * Tries in turn, with no preemption, then with one at most, and so on up to those of the case: for decisions
+ * are tried from the last one back, and if the runs end before all is tried, it is early preemptions that
+ * were not. With up to `whole` preemptions (-1: none of them) the runs have to suffice for all, except on
+ * slow builds; what is left then is shared among the others. Asserts that nothing is wrong. What
+ * came of the most preemptions, and of all runs.
+ */
+struct schedule_result schedule_deepen(const struct schedule *schedule, int whole, const char *name);
+
 /* In a scheduled thread: something that others can see happens here. Elsewhere: nothing. */
 void schedule_point(void);
 

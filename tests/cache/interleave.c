@@ -3,7 +3,7 @@
 
 /*
  * Proves of a cache that in every interleaving of its atomic accesses and locks (of two and
- * three threads, up to a number of preemptions) an owner in its slot and another thread that
+ * three threads, up to a number of preemptions, as far as the runs go) an owner in its slot and another thread that
  * takes slots over, to count, to shrink or for a barrier, do not meet: no object in two hands,
  * none lost, all sums right when the threads are done; and that a barrier misses nothing that
  * was retired before it, be it in a slot or on its way to the recycler. Stores and loads

@@ -3,7 +3,7 @@
 
 /*
  * Proves of the calls for any context that in every interleaving (of two and three threads, up to
- * a number of preemptions) what they leave behind is had again once, and not lost: spilled
+ * a number of preemptions, as far as the runs go) what they leave behind is had again once, and not lost: spilled
  * objects, sealed sheaves, retired objects in notes, with all notes there, with the last one
  * wanted by two, and with none; that a barrier misses none of it, whoever takes it in; and that
  * a signal handler may come in at any point of a thread, in the midst of its slot, of a take-over, or

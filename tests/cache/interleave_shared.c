@@ -3,7 +3,7 @@
 
 /*
  * Proves of what caches, threads and nodes share, in every interleaving (of two and three threads, up
- * to a number of preemptions): never more is out than the budgets say, those who stay within them
+ * to a number of preemptions, as far as the runs go): never more is out than the budgets say, those who stay within them
  * are not refused, and the sums are right in the end; walkers of the registry and who
  * closes or ends a cache do not meet; and objects that are freed on another node than theirs are
  * neither lost nor had twice, while slots and barns are emptied.

@@ -162,10 +162,7 @@ void stage_play_deeper(const struct stage_case *play, unsigned preemptions, unsi
 	/* What happens only once in a process must not happen in the first run. */
 	if (!membarrier_ready())
 		return;
-	result = schedule_run(&schedule);
-	printf("# %s: %u runs%s with %u preemptions\n", play->name, result.runs,
-	       result.complete ? ", all" : "", schedule.preemptions);
-	ck_assert_msg(!result.error, "%s: %s, run %u", play->name, result.error, result.runs);
+	schedule_deepen(&schedule, (int)preemptions - 1, play->name);
 	schedule.preemptions = 20;
 	schedule.runs = test_rounds(runs);
 	schedule.seed = test_seed();

@@ -3,9 +3,9 @@
 
 /*
  * Proves of debug mode, in every interleaving of its atomic accesses (of two and three threads, and of a
- * thread and its signal handler, up to a number of preemptions): of all who give an object back, by whatever
- * calls, one does, and each other one is told, in words that fit what the first one did; the object is in one place
- * then. What is in quarantine is in one place, too, also when it is emptied meanwhile. And of the book: who enter an
+ * thread and its signal handler, up to a number of preemptions, as far as the runs go): of all who give an
+ * object back, by whatever calls, one does, and each other one is told, in words that fit what the first one
+ * did; the object is in one place then. What is in quarantine is in one place, too, also when it is emptied meanwhile. And of the book: who enter an
  * address at the same time have the same entry, which is in the list once; no entry is lost where
  * two addresses have the same bits for a while; and an old one is found while others make room. Owners who take
  * an address at the same time have an entry each, one owner has one. What a cache gives back while it ends is
@@ -196,13 +196,9 @@ static void go(struct schedule schedule, const char *name)
 	 * slots are always entered as if somebody stopped them, and all of this holds as well. */
 	if (!membarrier_ready())
 		printf("# %s: without membarrier(2)\n", name);
-	for (schedule.preemptions = 1; schedule.preemptions <= 2; schedule.preemptions++) {
-		schedule.runs = schedule.preemptions == 1 ? UINT32_MAX : test_rounds(4000);
-		result = schedule_run(&schedule);
-		printf("# %s: %u runs%s with %u preemptions\n", name, result.runs,
-		       result.complete ? ", all" : "", schedule.preemptions);
-		ck_assert_msg(!result.error, "%s: %s, run %u", name, result.error, result.runs);
-	}
+	schedule.preemptions = 2;
+	schedule.runs = test_rounds(4000);
+	schedule_deepen(&schedule, 1, name);
 	schedule.preemptions = 20;
 	schedule.runs = test_rounds(500);
 	schedule.seed = test_seed();
