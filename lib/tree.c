@@ -146,10 +146,10 @@
  * Orders. Four stores publish, each a release with an acquire for partner: publish() and
  * tree_live(), publish_root() and tree_root(), publish_child() and tree_child(), the entry
  * replaced in tree_leaf_store() and tree_entry(). What else readers see is constant by
- * then, but for three words whose value is all they say: pivots, which are
- * lowered relaxed (3); the order of a leaf, and slots that live does not name yet (5). The
- * height is a hint outside of the writer lock: relaxed, publish_root() and
- * sheaf_tree_prepare().
+ * then, but for three words whose value is all they say: pivots (3), which are
+ * lowered with release for the search for free keys alone (tree_gap.c); the order of a leaf, and
+ * slots that live does not name yet (5). The height is a hint outside of the writer lock:
+ * relaxed, publish_root() and sheaf_tree_prepare().
  *
  * Read tree_leaf_store(), climb() and tree_divide() first.
  */

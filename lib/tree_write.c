@@ -194,11 +194,12 @@ static bool climb(struct tree_write *w)
 	for (level = 0;; level++) {
 		const struct tree_step *left = &w->left.step[level];
 		const struct tree_step *right = &w->right.step[level];
+		const uint32_t least = level ? TREE_LEAST : TREE_SPARSE;
 		bool borrowed;
 
 		if (level < w->tree->height)
 			bury_ends(w, level);
-		borrowed = w->pool.n && w->pool.n < TREE_LEAST && !tree_step_edge(right);
+		borrowed = w->pool.n && w->pool.n < least && !tree_step_edge(right);
 		if (borrowed)
 			tree_borrow(w, level);
 		/* From the first to the last node of the level: nothing above is needed. */
