@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * sheaf-torture: all operations of caches and trees by many threads, disturbed in every way that a
+ * sheaf-torture: operations of caches and trees by many threads, disturbed in every way that a
  * process can be, with objects that tell when something is wrong. In rounds: each makes its
  * caches, ends them, and counts what has come back.
  */
@@ -185,10 +185,15 @@ static void usage(FILE *out)
 	      "that\n"
 	      "  is lost, handed out twice, handed out before its grace period has passed, or "
 	      "written\n"
-	      "  to while it is free is noticed. After each round every object must be back at "
-	      "its\n"
-	      "  backend, and memory may not have grown by more than 8 MiB and 128 KiB a thread\n"
-	      "  since the first round (mapped: 64 MiB).\n\n"
+	      "  to while it is free is noticed. Trees are of ranges, with a gap index too, and "
+	      "of\n"
+	      "  points; ranges are cut, gaps searched for, snapshots and copies taken; some keys "
+	      "are\n"
+	      "  never free, and no reader may find them so.\n\n"
+	      "  After each round every object must be back at its backend, and memory may not "
+	      "have\n"
+	      "  grown by more than 8 MiB and 128 KiB a thread since the first round (mapped:\n"
+	      "  64 MiB).\n\n"
 	      "OPTIONS\n"
 	      "  -t, --seconds=N      how long, 1 to 1000000; default 10\n"
 	      "  -r, --rounds=N       caches are made and ended so many times; default 4\n"

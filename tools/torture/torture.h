@@ -10,7 +10,8 @@
  *	source.c         grace-period sources and how threads read with them
  *	worker.c         threads, what they are asked to do, signal handlers
  *	cache_ops.c      operations on caches
- *	tree_ops.c       operations on trees
+ *	tree_ops.c       writes to trees
+ *	tree_reads.c     what readers find in them, and copies
  *	disturb.c        disturbances
  *	report.c         faults, counts, memory
  *
@@ -30,14 +31,18 @@
 #include "base/atomic.h"
 
 #define CACHES 4
-#define TREES 2
+#define TREES 3
 #define THREADS_MAX 256
 /* Objects that a thread keeps of each cache, and its signal handler of all. */
 #define HAND 64
 #define HANDLER_HAND 16
-/* A tree has this many places, of this many keys each. */
+/* A tree has this many places, of this many keys each. In the last one entries are of a place's first
+ * key alone. */
 #define CELLS 512
 #define CELL_KEYS 16
+#define POINTS (TREES - 1)
+/* One place of so many is never empty, but entries replace each other there; and one is left alone. */
+#define PLACES_KEPT 128
 #define NODES 4
 
 /* Disturbances; the order of their names in disturb.c. */
@@ -272,7 +277,34 @@ __attribute__((noreturn)) void child_run(struct worker *w);
 /* tree_ops.c */
 int trees_begin(void);
 void trees_end(void);
+struct sheaf_tree *any_tree(struct worker *w);
+uint64_t any_key(struct worker *w);
+/* Of a place that is never empty, and written to. */
+uint64_t any_kept_key(struct worker *w);
+static inline uint64_t cell_of(uint64_t key)
+{
+	return key - key % CELL_KEYS;
+}
+/* The last key of an entry whose place begins with this key. */
+static inline uint64_t last_of(const struct sheaf_tree *tree, uint64_t key)
+{
+	return tree == torture.trees[POINTS] ? key : key + CELL_KEYS - 1;
+}
+static inline bool key_still(uint64_t key)
+{
+	return key / CELL_KEYS % PLACES_KEPT == PLACES_KEPT / 2 - 1;
+}
+static inline bool key_kept(uint64_t key)
+{
+	return key / CELL_KEYS % PLACES_KEPT == PLACES_KEPT - 1 || key_still(key);
+}
+
+/* tree_reads.c */
 void trees_read(struct worker *w, unsigned loads);
+void do_read(struct worker *w);
+void do_gap_rcu(struct worker *w);
+void do_snapshot(struct worker *w);
+void do_copy(struct worker *w);
 
 /* disturb.c; happened() counts what has, by any thread or handler. */
 void happened(enum disturbance d);

@@ -2,16 +2,19 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * Operations on trees. Entries are objects of the first cache; who takes one out of a tree retires
+ * Writes to trees. Entries are objects of the first cache; who takes one out of a tree retires
  * it, and readers look at it to the end of their sections. A tree has cells of some keys each, one
- * entry a cell, so that it is always known which entries a write takes out.
+ * entry a cell, so that it is always known which entries a write takes out. Under the lock an entry may
+ * be cut, and is whole again, or gone, when the lock is dropped.
+ *
+ * Some cells are never empty, at none of their keys and at no moment: their entries are only replaced.
+ * Some of these are not written to at all.
  */
 #include "torture.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
 
 #define VALUES 0
 #define MOST_OUT 16
@@ -19,6 +22,28 @@
 static struct victim *values(void)
 {
 	return &torture.victims[VALUES];
+}
+
+/* What is never empty. */
+static int fill(struct sheaf_tree *tree)
+{
+	uint64_t owner = worker_owner(&torture.disturber), key;
+
+	for (key = 0; key < CELLS * CELL_KEYS; key += CELL_KEYS) {
+		struct stamp *object = key_kept(key) ? sheaf_cache_alloc(values()->cache, 0) : NULL;
+		int err;
+
+		if (!key_kept(key))
+			continue;
+		if (!object)
+			return -ENOMEM;
+		object_take(values(), object, owner);
+		object_to_tree(values(), object, owner, key);
+		err = sheaf_tree_insert(tree, key, last_of(tree, key), object);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
 int trees_begin(void)
@@ -31,6 +56,13 @@ int trees_begin(void)
 					       .nodes = torture.nodes,
 					       .flags = i ? SHEAF_TREE_GAPS : 0};
 		int err = sheaf_tree_create(&torture.trees[i], &attr);
+
+		if (err)
+			return err;
+	}
+	/* All are there: last_of() asks which one it is. */
+	for (i = 0; i < TREES; i++) {
+		int err = fill(torture.trees[i]);
 
 		if (err)
 			return err;
@@ -66,22 +98,49 @@ void trees_end(void)
 	}
 }
 
-static struct sheaf_tree *any_tree(struct worker *w)
+struct sheaf_tree *any_tree(struct worker *w)
 {
+	static const char *const names[TREES] = {"tree", "tree with gaps", "tree of points"};
 	unsigned i = random_below(&w->random, TREES);
 
-	store_relaxed(&w->with, i ? "tree with gaps" : "tree");
+	store_relaxed(&w->with, names[i]);
 	return torture.trees[i];
 }
 
-static uint64_t any_key(struct worker *w)
+uint64_t any_key(struct worker *w)
 {
 	return (uint64_t)random_below(&w->random, CELLS) * CELL_KEYS;
 }
 
-static uint64_t last_of(uint64_t key)
+uint64_t any_kept_key(struct worker *w)
 {
-	return key + CELL_KEYS - 1;
+	return ((uint64_t)random_below(&w->random, CELLS / PLACES_KEPT) * PLACES_KEPT +
+		PLACES_KEPT - 1) *
+	       CELL_KEYS;
+}
+
+/* That may be written to. Often where readers look for what vanishes for a moment. */
+static uint64_t write_key(struct worker *w)
+{
+	uint64_t key;
+
+	if (random_below(&w->random, 4) == 0)
+		return any_kept_key(w);
+	do
+		key = any_key(w);
+	while (key_still(key));
+	return key;
+}
+
+/* That may become empty. */
+static uint64_t erase_key(struct worker *w)
+{
+	uint64_t key;
+
+	do
+		key = any_key(w);
+	while (key_kept(key));
+	return key;
 }
 
 /* An object that is not in the tree after all, or has just left it. */
@@ -111,7 +170,7 @@ static void do_insert(struct worker *w)
 	if (!object)
 		return;
 	object_to_tree(values(), object, worker_owner(w), key);
-	err = sheaf_tree_insert(tree, key, last_of(key), object);
+	err = sheaf_tree_insert(tree, key, last_of(tree, key), object);
 	if (err && err != -EEXIST && err != -ENOMEM)
 		wrong(w, "insert", key, err);
 	if (err)
@@ -121,9 +180,9 @@ static void do_insert(struct worker *w)
 static void do_erase(struct worker *w)
 {
 	struct sheaf_tree *tree = any_tree(w);
-	uint64_t key = any_key(w);
+	uint64_t key = erase_key(w), span = last_of(tree, key) - key + 1;
 	void *object = NULL;
-	int err = sheaf_tree_erase(tree, key + random_below(&w->random, CELL_KEYS), &object);
+	int err = sheaf_tree_erase(tree, key + random_below(&w->random, (unsigned)span), &object);
 
 	if (err && err != -ENOENT && err != -ENOMEM)
 		wrong(w, "erase", key, err);
@@ -142,7 +201,7 @@ static void do_prepared(struct worker *w)
 	int err;
 
 	for (i = 0; i < writes && (objects[i] = victim_alloc(w, VALUES)) != NULL; i++) {
-		keys[i] = any_key(w);
+		keys[i] = write_key(w);
 		object_to_tree(values(), objects[i], worker_owner(w), keys[i]);
 	}
 	writes = i;
@@ -167,7 +226,8 @@ static void do_prepared(struct worker *w)
 	for (i = 0; i < writes; i++) {
 		gone[n] = sheaf_tree_load_rcu(tree, keys[i]);
 		gone_keys[n] = keys[i];
-		err = sheaf_tree_store_locked(tree, &prep, keys[i], last_of(keys[i]), objects[i]);
+		err = sheaf_tree_store_locked(tree, &prep, keys[i], last_of(tree, keys[i]),
+					      objects[i]);
 		if (err)
 			wrong(w, "a prepared store", keys[i], err);
 		n += gone[n] != NULL;
@@ -182,12 +242,16 @@ static void do_prepared(struct worker *w)
 static void do_erase_range(struct worker *w)
 {
 	struct sheaf_tree *tree = any_tree(w);
-	uint64_t first = any_key(w), last = last_of(first + CELL_KEYS * (MOST_OUT - 1)), key;
+	uint64_t first = any_key(w), last, key;
 	struct stamp *gone[MOST_OUT];
 	uint64_t keys[MOST_OUT];
 	unsigned n = 0, i;
 	int err;
 
+	/* Kept places are twice as far from each other. */
+	if (first / CELL_KEYS % (2 * MOST_OUT) >= MOST_OUT)
+		first -= CELL_KEYS * MOST_OUT;
+	last = first + CELL_KEYS * (MOST_OUT - 1) + CELL_KEYS - 1;
 	sheaf_tree_lock(tree);
 	for (key = first; key < last; key += CELL_KEYS) {
 		gone[n] = sheaf_tree_load_rcu(tree, key);
@@ -222,7 +286,7 @@ static void do_gap(struct worker *w)
 	err = sheaf_tree_gap_locked(tree, &gap, &at);
 	if (!err) {
 		object_to_tree(values(), object, worker_owner(w), at);
-		err = sheaf_tree_insert_locked(tree, NULL, at, last_of(at), object);
+		err = sheaf_tree_insert_locked(tree, NULL, at, last_of(tree, at), object);
 		if (err && err != -ENOMEM)
 			wrong(w, "insert into a gap", at, err);
 	} else {
@@ -235,53 +299,94 @@ static void do_gap(struct worker *w)
 		drop(w, object, object->key, false);
 }
 
-/* Loads and walks; what was found is looked at again before the section ends. */
-void trees_read(struct worker *w, unsigned loads)
+/* Keys in ascending order, as cursors are for; then one entry is erased where it stands. */
+static void do_cursor(struct worker *w)
 {
 	struct sheaf_tree *tree = any_tree(w);
-	struct stamp *found[8] = {NULL};
-	uint64_t keys[8], seen[8];
+	unsigned writes = 1 + random_below(&w->random, MOST_OUT / 2), n = 0;
+	uint64_t key = any_key(w), erased = erase_key(w), gone_keys[MOST_OUT];
+	struct stamp *object, *gone[MOST_OUT];
 	struct sheaf_tree_cursor cursor;
-	unsigned n = 0, i;
+	int err = 0;
 
-	source_read_lock();
-	for (i = 0; i < loads && n < 8; i++) {
-		keys[n] = any_key(w);
-		found[n] = sheaf_tree_load_rcu(tree, keys[n]);
-		if (!found[n])
+	sheaf_tree_cursor_init(&cursor, tree);
+	sheaf_tree_lock(tree);
+	for (; writes && !err && key < CELLS * CELL_KEYS; key += CELL_KEYS, writes--) {
+		object = key_still(key) ? NULL : victim_alloc(w, VALUES);
+		if (!object)
 			continue;
-		seen[n] = object_read(values(), found[n], keys[n]);
-		n++;
+		object_to_tree(values(), object, worker_owner(w), key);
+		gone_keys[n] = key;
+		gone[n] = sheaf_tree_load_rcu(tree, key);
+		err = sheaf_tree_cursor_store_locked(&cursor, key, last_of(tree, key), object);
+		if (err && err != -ENOMEM)
+			wrong(w, "a store by cursor", key, err);
+		if (err)
+			drop(w, object, key, false);
+		else if (cursor.entry != object || cursor.first != key)
+			wrong(w, "a cursor that has stored", key, 0);
+		n += !err && gone[n];
 	}
-	if (random_below(&w->random, 4) == 0) {
-		uint64_t after = any_key(w);
-		struct stamp *object;
-
-		sheaf_tree_cursor_init(&cursor, tree);
-		object = sheaf_tree_find_rcu(&cursor, after);
-		for (i = 0; object && i < 30; i++) {
-			if (cursor.last < after || cursor.first % CELL_KEYS)
-				fault("%s: a walk comes to keys %#" PRIx64 " to %#" PRIx64
-				      " after %#" PRIx64,
-				      w->with, cursor.first, cursor.last, after);
-			(void)object_read(values(), object, cursor.first);
-			after = cursor.last + 1;
-			object = sheaf_tree_next_rcu(&cursor);
-		}
+	gone[n] = sheaf_tree_find_rcu(&cursor, erased);
+	gone_keys[n] = erased;
+	if (gone[n] && cursor.first == erased) {
+		err = sheaf_tree_cursor_erase_locked(&cursor);
+		if (err && err != -ENOMEM)
+			wrong(w, "an erase by cursor", erased, err);
+		n += !err;
 	}
-	/* Some stay in their section for as long as a grace period takes, or two. */
-	if (n && random_below(&w->random, 32) == 0)
-		nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
-	for (i = 0; i < n; i++)
-		object_read_again(values(), found[i], keys[i], seen[i]);
-	source_read_unlock();
-	fetch_add_relaxed(&torture.counts.read_sections, 1);
-	fetch_add_relaxed(&torture.counts.objects_read, n);
+	sheaf_tree_unlock(tree);
+	while (n--)
+		drop(w, gone[n], gone_keys[n], true);
 }
 
-static void do_read(struct worker *w)
+/* What the writer finds at a key. */
+static void look(struct worker *w, const struct sheaf_tree *tree, uint64_t key, const void *entry)
 {
-	trees_read(w, 40);
+	if (sheaf_tree_load_rcu(tree, key) != entry)
+		wrong(w, "a load after a cut", key, 0);
+}
+
+/* An entry over the midst of another one, or over an end of it; then one of the two has the whole. */
+static void do_cut(struct worker *w)
+{
+	struct sheaf_tree *tree = torture.trees[random_below(&w->random, POINTS)];
+	uint64_t key = write_key(w), last = last_of(tree, key),
+		 first = key + random_below(&w->random, CELL_KEYS);
+	uint64_t end = first + random_below(&w->random, (unsigned)(last - first) + 1);
+	struct stamp *object = victim_alloc(w, VALUES), *was, *stays;
+	struct sheaf_tree_prep prep;
+
+	store_relaxed(&w->with, "a cut entry");
+	if (!object)
+		return;
+	object_to_tree(values(), object, worker_owner(w), key);
+	if (sheaf_tree_prepare(tree, &prep, 2)) {
+		drop(w, object, key, false);
+		return;
+	}
+	sheaf_tree_lock(tree);
+	if (!sheaf_tree_prepared_locked(tree, &prep)) {
+		sheaf_tree_unlock(tree);
+		sheaf_tree_finish(tree, &prep);
+		drop(w, object, key, false);
+		return;
+	}
+	was = sheaf_tree_load_rcu(tree, key);
+	stays = random_below(&w->random, 2) ? object : was;
+	if (sheaf_tree_store_locked(tree, &prep, first, end, object))
+		wrong(w, "a store that cuts", first, 0);
+	look(w, tree, key, first == key ? object : was);
+	look(w, tree, end, object);
+	look(w, tree, last, end == last ? object : was);
+	/* NULL erases, and there may have been nothing. */
+	if (sheaf_tree_store_locked(tree, &prep, key, last, stays))
+		wrong(w, "a store over pieces", key, 0);
+	look(w, tree, last, stays);
+	sheaf_tree_unlock(tree);
+	sheaf_tree_finish(tree, &prep);
+	if (stays != object || was)
+		drop(w, stays == object ? was : object, key, true);
 }
 
 static void do_tree_stats(struct worker *w)
@@ -300,6 +405,11 @@ const struct operation tree_operations[] = {
 	{"prepared stores", do_prepared, 8},
 	{"erase of a range", do_erase_range, 2},
 	{"insert into a gap", do_gap, 6},
+	{"writes by cursor", do_cursor, 5},
+	{"cut", do_cut, 6},
+	{"search for a gap", do_gap_rcu, 6},
+	{"snapshot", do_snapshot, 3},
+	{"copy of a tree", do_copy, 1},
 	{"statistics of a tree", do_tree_stats, 1},
 	{NULL, NULL, 0},
 };
