@@ -11,6 +11,8 @@
  *    each store is seen as a whole. Scans find the window covered without seams.
  *  - Ranges that are never written to, with others coming and going between them: each
  *    scan sees each of them once, in order, and nothing twice.
+ *  - The same of single keys alone, which leaves of points hold: those that stay are found by each
+ *    load, with an entry that is theirs, and so are others or they are not there.
  *  - Entries are retired through a cache and filled with rubbish when they are reused;
  *    a reader finds what it holds unchanged to the end of its section.
  *  - Several writers, with and without nodes set aside, leave what each one stored.
@@ -371,6 +373,55 @@ START_TEST(a_scan_sees_what_stays_once)
 }
 END_TEST
 
+/* Single keys: one of four stays, though its entry is stored again; those between come and go. */
+#define POINTS (4 * 500)
+
+static void *point_entry(uint64_t key, unsigned turn)
+{
+	return (void *)(uintptr_t)(2 * (4 * key + turn % 4) + 1);
+}
+
+static void write_points(struct worker *w)
+{
+	struct sheaf_tree *tree = w->world->tree;
+	unsigned i;
+
+	for (i = 0; i < 30 * w->world->rounds; i++) {
+		const uint64_t key = test_below(&w->state, POINTS);
+		/* More of them for a while, then fewer: leaves are divided, and merged. */
+		const bool erase = key % 4 && test_below(&w->state, 4) < (i & 4096 ? 3 : 1);
+
+		w->bad += sheaf_tree_store(tree, key, key, erase ? NULL : point_entry(key, i)) != 0;
+		w->done++;
+	}
+	__atomic_store_n(&w->world->stop, 1, __ATOMIC_RELAXED);
+}
+
+static void read_points(struct worker *w)
+{
+	do {
+		const uint64_t key = test_below(&w->state, POINTS);
+		const uintptr_t entry = (uintptr_t)sheaf_tree_load(w->world->tree, key);
+
+		w->bad += entry ? entry / 8 != key : key % 4 == 0;
+		w->done++;
+	} while (!stopped(w->world) && !w->bad);
+}
+
+START_TEST(a_point_that_stays_is_found)
+{
+	struct world world;
+	uint64_t key;
+
+	world_init(&world, 2 + (uint32_t)_i);
+	world.rounds = test_rounds(2000);
+	for (key = 0; key < POINTS; key += 4)
+		ck_assert_int_eq(sheaf_tree_store(world.tree, key, key, point_entry(key, 0)), 0);
+	run_with(&world, write_points, read_points);
+	world_fini(&world);
+}
+END_TEST
+
 /* Each writer has keys of its own, which lie among those of the others. */
 #define WRITERS 3
 #define PART 1000
@@ -490,6 +541,7 @@ int main(void)
 	rcu_register_thread();
 	tcase_add_loop_test(tcase, a_store_is_seen_as_a_whole, 0, 3);
 	tcase_add_loop_test(tcase, a_scan_sees_what_stays_once, 0, 3);
+	tcase_add_loop_test(tcase, a_point_that_stays_is_found, 0, 3);
 	tcase_add_loop_test(tcase, writers_take_turns, 0, 3);
 	suite_add_tcase(suite, tcase);
 	return test_run(suite);
