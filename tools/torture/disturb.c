@@ -180,7 +180,10 @@ static void thread_exit(struct worker *d)
 
 static void cancel(struct worker *d)
 {
-	ask(d, ASK_CANCEL);
+	struct worker *w = any_running(d);
+
+	if (w)
+		pthread_cancel(w->thread);
 }
 
 /* In the order of enum disturbance. */
@@ -198,7 +201,7 @@ static const struct {
 	[DISTURB_BUDGET] = {"budget", budget, 6},
 	[DISTURB_NODES] = {"nodes", nodes, 10},
 	[DISTURB_EXIT] = {"exit", thread_exit, 3},
-	[DISTURB_CANCEL] = {"cancel", cancel, 1},
+	[DISTURB_CANCEL] = {"cancel", cancel, 3},
 };
 
 int disturbance_named(const char *name, size_t length)

@@ -125,7 +125,6 @@ struct victim {
 /* Things asked of a worker between two operations. */
 #define ASK_FORK 1u
 #define ASK_EXIT 2u
-#define ASK_CANCEL 4u
 
 struct worker {
 	unsigned number;
@@ -136,6 +135,7 @@ struct worker {
 	uint32_t left;     /* the thread is about to end: atomic */
 	uint32_t asked;    /* atomic bits */
 	uint32_t handling; /* signals are welcome */
+	bool inside;       /* in an operation; the thread's */
 	uint32_t place;    /* injected; atomic */
 	/* For the watchdog, atomic. */
 	const char *doing;

@@ -71,6 +71,16 @@ static void walk(struct worker *w, const struct sheaf_tree *tree)
 		fault("%s: a walk ends before key %#" PRIx64, w->with, due);
 }
 
+/* The one cancellation point in an operation that is not the library's. */
+static void stay(void)
+{
+	int state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+	pthread_setcancelstate(state, NULL);
+}
+
 /* Loads and walks; what was found is looked at again before the section ends. */
 void trees_read(struct worker *w, unsigned loads)
 {
@@ -100,7 +110,7 @@ void trees_read(struct worker *w, unsigned loads)
 		watch(w, tree);
 	/* Some stay in their section for as long as a grace period takes, or two. */
 	if (n && random_below(&w->random, 32) == 0)
-		nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+		stay();
 	for (i = 0; i < n; i++)
 		object_read_again(values, found[i], keys[i], seen[i]);
 	source_read_unlock();

@@ -3,8 +3,11 @@
 
 /*
  * Workers: each runs operations that its own stream of random numbers chooses, and between two of
- * them does what it was asked to: fork, end, be cancelled. What it holds stays with the worker
- * when its thread ends, and the next thread goes on with it.
+ * them does what it was asked to: fork, end. What it holds stays with the worker when its thread
+ * ends, and the next thread goes on with it.
+ *
+ * The disturber cancels threads at any moment. That is let in (deferred) during operations, where
+ * no function of the library may act on it, and acted on by the worker behind each.
  */
 #define _GNU_SOURCE
 #include "torture.h"
@@ -130,12 +133,6 @@ static bool serve(struct worker *w)
 
 	if (asked & ASK_FORK)
 		do_fork(w);
-	if (asked & ASK_CANCEL) {
-		pthread_cancel(pthread_self());
-		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-		pthread_testcancel();
-		fault("thread %u is cancelled, and goes on", w->number);
-	}
 	return asked & ASK_EXIT;
 }
 
@@ -158,6 +155,9 @@ static void leave(void *arg)
 
 	store_relaxed(&w->handling, 0);
 	compiler_barrier();
+	if (w->inside)
+		fault("thread %u was cancelled inside of the library: %s (%s)", w->number,
+		      load_relaxed(&w->doing), load_relaxed(&w->with));
 	worker_note(w, "end", "its thread");
 	source_thread_end(w);
 	/* release: partner disturber_join(), which goes on with what the worker holds */
@@ -171,7 +171,12 @@ static void work(struct worker *w)
 		const struct operation *op = choose(w);
 
 		worker_note(w, op->name, "");
+		w->inside = true;
+		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
 		op->run(w);
+		w->inside = false;
+		pthread_testcancel();
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 		fetch_add_relaxed(&w->steps, 1);
 		source_quiescent();
 		if (plant_now(PLANT_HANG)) {
@@ -205,6 +210,7 @@ bool worker_start(struct worker *w)
 {
 	store_relaxed(&w->left, 0);
 	store_relaxed(&w->asked, 0);
+	w->inside = false;
 	worker_note(w, "begin", "its thread");
 	if (pthread_create(&w->thread, NULL, run, w))
 		return false;
