@@ -310,13 +310,16 @@ static void *get_from(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 	return object;
 }
 
-/* Where those have nothing: what is held back, wherever it is at home. */
+/* Where those have nothing: what is held back, wherever it is at home; then what the backend has after a look
+ * round. */
 static void *get_on(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 {
 	void *object = get_from(cache, flags, numa);
 
-	if (unlikely(!object && cache->watch) && !watch_release(cache, 1, &object))
-		return NULL;
+	if (unlikely(!object && cache->watch) && watch_release(cache, 1, &object))
+		return object;
+	if (unlikely(!object) && cache_reclaim_refused(cache, flags))
+		object = get_from(cache, flags, numa);
 	return object;
 }
 

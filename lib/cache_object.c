@@ -211,8 +211,7 @@ static size_t get_backend_one(struct sheaf_cache *cache, unsigned flags, struct 
 	return *object != NULL;
 }
 
-/* The backend gave less than was asked for. Does it have what other slots, barns and recyclers held by now? */
-static bool reclaim_refused(struct sheaf_cache *cache, unsigned flags)
+bool cache_reclaim_refused(struct sheaf_cache *cache, unsigned flags)
 {
 	return !(flags & (SHEAF_NOWAIT | CACHE_LAYERS_ONLY)) && !budget_is_short() &&
 	       !cache_inside_ripe() && sheaf_cache_shrink(cache);
@@ -255,7 +254,7 @@ size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **obj
 			       : backend_get(cache, flags, n - done, objects + done);
 	if (unlikely(done < n && cache->watch))
 		done += watch_release(cache, n - done, objects + done);
-	if (unlikely(done < n && reclaim_refused(cache, flags)))
+	if (unlikely(done < n && cache_reclaim_refused(cache, flags)))
 		done += backend_get(cache, flags, n - done, objects + done);
 	if (empty)
 		cache_put_sheaf(cache, empty, nowait);

@@ -162,7 +162,7 @@ struct sheaf *cache_take_ripe(struct sheaf_cache *cache, struct cache_node *node
 		return NULL;
 	for (i = 0; i < cache->nodes; i++) {
 		struct cache_node *from = &cache->node[(first + i) % cache->nodes];
-		struct sheaf *sheaf = take_from(cache, from, flags & CACHE_LAYERS_ONLY);
+		struct sheaf *sheaf = take_from(cache, from, flags & (CACHE_LAYERS_ONLY | SHEAF_NOWAIT));
 
 		if (sheaf && cache->cross)
 			sheaf = cache_take_home(cache, node, sheaf, flags & SHEAF_NOWAIT);

@@ -448,6 +448,9 @@ enum slot_did cache_slot_put(struct sheaf_cache *cache, bool nowait, size_t n, v
 
 /* alloc and free of many without annotation: objects count as free all along. */
 size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects);
+
+/* The backend gave less than was asked for. Does it have by now what other slots, barns and recyclers held? */
+bool cache_reclaim_refused(struct sheaf_cache *cache, unsigned flags);
 void cache_put(struct sheaf_cache *cache, size_t n, void *const *objects);
 /* The same without a look at what signal handlers left. */
 void cache_put_many(struct sheaf_cache *cache, size_t n, void *const *objects);

@@ -235,14 +235,24 @@ static enum sheaf_debug_kind wrong_change(enum object_state was, enum object_sta
 static struct debug_object *claim(struct debug *d, void *object, enum object_state to,
 				  const struct sheaf_debug_trace *here, bool nowait)
 {
-	struct debug_object *o = object_find_of(object, d->owner);
+	struct debug_object *o = object_find_of(object, d->owner), *top = object_find(object);
 	uintptr_t was = whose_word(d->owner, OBJECT_OUT);
 
 	if (!o || object_owner(o) != d->owner || object_state(o) == OBJECT_LENT) {
 		report_stranger(d, object, o, here, nowait);
 		return NULL;
 	}
+	/* D6: who had it of us has not given it back. */
+	if (top != o && object_state(o) == OBJECT_OUT && object_state(top) != OBJECT_GONE) {
+		report_stranger(d, object, top, here, nowait);
+		return NULL;
+	}
 	if (!cas_acq_rel(&o->whose, &was, whose_word(d->owner, to))) { /* D2 */
+		/* It was given back twice, and is another's since. */
+		if (whose_owner(was) != d->owner) {
+			report_stranger(d, object, o, here, nowait);
+			return NULL;
+		}
 		struct finding finding = {.kind = wrong_change(whose_state(was), to),
 					  .object = object,
 					  .of = o,

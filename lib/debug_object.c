@@ -271,7 +271,7 @@ void objects_leave(const struct debug_owner *owner)
 
 struct debug_object *object_first(void)
 {
-	/* Partner: the CAS in object_make(). */
+	/* Partner: the CAS in make(). */
 	return load_acquire(&entries);
 }
 

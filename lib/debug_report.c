@@ -5,7 +5,8 @@
  * Reports, leaks, and what is known of an address. Addresses get their names from dladdr(3) unless the caller may be
  * a signal handler.
  *
- *  R1  The text is made in pages of its own and written by one write(2), so that those of two threads do not mix. It
+ *  R1  The text is made in pages of its own and written by one write(2), so that those of two threads do not mix
+ *      (but in a pipe, above 4096 bytes). It
  *      is not on the stack, which may be a handler's of a few thousand bytes. Where the kernel has no pages it
  *      is made and written line by line; a callback then gets the first of them.
  *  R2  The call that reports goes on as if nothing had been said: objects are in its hands, and a lock of
@@ -33,7 +34,8 @@
 
 #define SHOWN 8
 
-#define TEXT_BYTES 8192
+/* Three traces with names; pages that are not written to cost nothing. */
+#define TEXT_BYTES 65536
 #define LINE_BYTES 256
 
 struct text {
@@ -82,6 +84,9 @@ static __attribute__((format(printf, 2, 3))) void add(struct text *text, const c
 	va_end(args);
 	if (n > 0)
 		text->n += (size_t)n < room ? (size_t)n : room - 1;
+	/* Cut. */
+	if (n > 0 && (size_t)n >= room && room > 1)
+		text->bytes[text->n - 1] = '\n';
 	if (text->by_lines && text->n &&
 	    (text->bytes[text->n - 1] == '\n' || text->n + 1 == text->size))
 		text_tell(text);

@@ -415,10 +415,14 @@ static void driver_hurry(struct sheaf_gp *gp)
 /* Without a driver the waiters run the periods, one at a time. */
 static void wait_alone(struct sheaf_gp_driver *driver, uint64_t ticket)
 {
+	/* liburcu polls. */
+	int state = cancel_off();
+
 	gp_lock(&driver->lock);
 	while (!has_driver(driver) && !sheaf_gp_elapsed(&driver->gp, ticket))
 		run_period(driver);
 	gp_unlock(&driver->lock);
+	cancel_on(state);
 }
 
 static void wait_elapsed(struct sheaf_gp_driver *driver, uint64_t ticket)

@@ -241,7 +241,7 @@ static unsigned find_flavor(const struct rcu_flavor_struct *flavor)
 	return free;
 }
 
-/* Twice would do no harm. */
+/* To set the handlers twice does no harm. */
 int gp_fork_register(const struct rcu_flavor_struct *flavor)
 {
 	unsigned i;

@@ -6,6 +6,7 @@
 
 #include "base/attr.h"
 #include "base/memory.h"
+#include "base/thread.h"
 #include "base/topology.h"
 #include "slab_region.h"
 #include "slab_registry.h"
@@ -64,8 +65,11 @@ static uint64_t entropy(const void *address)
 {
 	struct timespec t;
 	uint64_t seed;
+	int state = cancel_off();
+	ssize_t got = getrandom(&seed, sizeof(seed), GRND_NONBLOCK);
 
-	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) == (ssize_t)sizeof(seed))
+	cancel_on(state);
+	if (got == (ssize_t)sizeof(seed))
 		return seed;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_nsec * UINT64_C(0x9e3779b97f4a7c15) ^ (uintptr_t)address;

@@ -3,7 +3,7 @@
 
 /*
  * The remote side of slots: what a party does that is not the owner of a thread's slot, or not
- * on the CPU of a CPU's. The protocols are in slot.h (S1 to S5) and slot_cpu.h (C1 to C4).
+ * on the CPU of a CPU's. The protocols are in slot.h (S1 to S6) and slot_cpu.h (C1 to C4).
  */
 #include "slot.h"
 

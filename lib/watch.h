@@ -38,7 +38,7 @@ void watch_destroy(struct sheaf_cache *cache);
 
 /* A free block is the user's from here on: his object. caller is where the user called us; with
  * nowait set it was in any context, or with SHEAF_NOWAIT: nothing is asked of malloc(), the dynamic linker or the
- * backend, and nothing is mapped. */
+ * backend, and nothing is mapped but the text of a report. */
 void *watch_out(struct sheaf_cache *cache, void *block, const void *caller, bool nowait);
 
 /* An object comes back from the user, to be free at once, or when it is ripe: its block. NULL: it stays

@@ -67,7 +67,7 @@ typedef void sheaf_cache_ctor_fn(void *arg, size_t n, void *const *objects);
  * Who calls the callback over ripe objects: the thread that takes them for its next allocation,
  * or the source's thread, soon after the grace period; to a taker they then come from the barn.
  * Whoever shrinks or destroys the cache calls it for what is left, and so does who throttles where a
- * driver cannot be made.
+ * driver cannot be made, or has just looked.
  */
 #define SHEAF_RIPE_BY_TAKER 0u
 #define SHEAF_RIPE_BY_DRIVER 1u
@@ -164,12 +164,13 @@ struct sheaf_cache_attr {
  * @param cache written on success; end it with sheaf_cache_destroy()
  * @param attr what for; not kept. On failure its backend stays the caller's.
  *
- * The first cache of a process settles three things for good. A module (shared object) that
- * holds the library stays mapped after dlclose(), for the threads that have used it. Fork handlers
- * are installed. And the kernel's barriers are registered for, membarrier(2) and rseq(2): where
- * a seccomp filter forbids membarrier(2) only later, remote parties go to each CPU in turn instead, and
- * abort the program with a message if sched_setaffinity(2) is forbidden too. They cannot go where they may not
- * run, so then all threads of the program have to be in one set of CPUs (cpuset(7)); affinities may differ.
+ * The first cache of a process settles two things for good. A module (shared object) that
+ * holds the library stays mapped after dlclose(), for the threads that have used it. And the
+ * kernel's barriers are registered for, membarrier(2) and rseq(2): where a seccomp filter forbids
+ * membarrier(2) only later, remote parties go to each CPU in turn instead, and abort the program
+ * with a message if sched_setaffinity(2) is forbidden too. They cannot go where they may not run,
+ * so then all threads of the program have to be in one set of CPUs (cpuset(7)); affinities may
+ * differ.
  *
  * Context: any thread; may block. Ordering: none. Progress: blocking (malloc).
  * Return: 0; -EINVAL if an attribute is out of range; -ENOTSUP if callbacks are to be the
@@ -343,7 +344,7 @@ void sheaf_cache_free_rcu_nowait(struct sheaf_cache *cache, void *object);
  *	SHEAF_NOWAIT: only what the layers hold; SHEAF_LOCAL: all objects in it are memory
  *	of the node that the caller is on, not together with SHEAF_NOWAIT
  *
- * Context: any thread, not in a signal handler. Blocks only in the backend.
+ * Context: as sheaf_cache_alloc().
  * Ordering: acquires as sheaf_cache_alloc(). Progress: as sheaf_cache_alloc_bulk().
  * Return: the sheaf, borrowed until sheaf_cache_return(); NULL if there is no memory
  *	(nothing is lent then), or none on the node with SHEAF_LOCAL, which also is so where

@@ -13,7 +13,7 @@
  * one by itself: a release comes before the acquires of the same address, and the word is not
  * checked for races any more. In any other program all this is nothing.
  *
- * Not an edge are fences, operators on _Atomic objects (x = 1, x++, a plain read of x) and the __sync built-ins: write
+ * No edges are fences, operators on _Atomic objects (x = 1, x++, a plain read of x) and the __sync built-ins: write
  * the function with its order, or name the edge.
  *
  * <sheaf/rcu.h> does the same for what a program calls of liburcu.

@@ -357,7 +357,7 @@ struct sheaf_gp_driver_stats {
  * @param read_lock, read_unlock for sheaf_gp_read_lock() and its partner
  *
  * Context: any thread, also inside a read section. Ordering: none. Progress: blocking for
- *	a moment; the first call of a process installs fork handlers.
+ *	a moment.
  * Return: 0; -EINVAL if @p attr is not of a known size or its share above 1000, or a
  *	function is missing; -ENOMEM if there is no memory for the handlers.
  */
@@ -513,8 +513,7 @@ struct sheaf_gp_call_rcu {
  *		fork, it takes 5 seconds: then no ticket elapses in the child, sheaf_gp_wait()
  *		says -EDEADLK, and the source has to be left where it is.
  *
- * Context: any thread, also inside a read section. Ordering: none. Progress: wait-free, but for
- *	the first call of a process, which installs fork handlers.
+ * Context: any thread, also inside a read section. Ordering: none. Progress: wait-free.
  * Return: 0; -EINVAL if @p flavor is NULL; -ENOMEM if there is no memory for the handlers.
  */
 int sheaf_gp_call_rcu_init(struct sheaf_gp_call_rcu *source,
@@ -556,8 +555,7 @@ struct sheaf_gp_poll {
  *	tasks, fork
  *		as sheaf_gp_call_rcu_init() has it; but a ticket does not wait for a fork
  *
- * Context: any thread, also inside a read section. Ordering: none. Progress: wait-free, but for
- *	the first call of a process, which installs fork handlers.
+ * Context: any thread, also inside a read section. Ordering: none. Progress: wait-free.
  * Return: 0; -EINVAL if @p flavor is NULL; -ENOTSUP if liburcu did not have it where this
  *	library was built; -ENOMEM if there is no memory for the handlers.
  */

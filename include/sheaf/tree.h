@@ -499,7 +499,8 @@ enum sheaf_tree_form {
  * @param form text to read, or Graphviz for dot(1)
  * @param out where to; check ferror() afterwards
  *
- * Context: no writer at the same time. Ordering: none. Progress: blocking (stdio).
+ * Context: no writer at the same time. Ordering: none. Progress: blocking
+ *	(stdio); a cancellation point.
  * Return: 0; -EINVAL for an unknown form.
  */
 int sheaf_tree_dump(const struct sheaf_tree *tree, enum sheaf_tree_form form, FILE *out);

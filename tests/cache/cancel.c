@@ -10,6 +10,7 @@
 
 #include <sheaf/cache.h>
 #include <sheaf/pressure.h>
+#include <sheaf/slab.h>
 #include <sheaf/stats.h>
 #include <sheaf/tree.h>
 #include <stdlib.h>
@@ -92,6 +93,22 @@ static void use(struct sheaf_cache *cache)
 	sheaf_cache_shrink(cache);
 	sheaf_cache_trim(cache);
 }
+
+static void hardened_slabs(void)
+{
+	const struct sheaf_slab_attr attr = {
+		.size = sizeof(attr), .object_size = SIZE, .hardened = true};
+	struct sheaf_slab *slab;
+
+	must(sheaf_slab_create(&slab, &attr) == 0);
+	must(sheaf_slab_destroy(slab) == 0);
+}
+
+START_TEST(slabs)
+{
+	comes_through(hardened_slabs);
+}
+END_TEST
 
 static void all_of_a_cache(void)
 {
@@ -191,6 +208,7 @@ int main(void)
 	Suite *suite = suite_create("cancel");
 	TCase *tcase = tcase_create("cancel");
 
+	tcase_add_test(tcase, slabs);
 	tcase_add_test(tcase, caches);
 	tcase_add_test(tcase, budgets);
 	tcase_add_test(tcase, trees);

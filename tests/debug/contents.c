@@ -258,12 +258,6 @@ START_TEST(sampled_objects)
 }
 END_TEST
 
-static int on_first_node(void *arg)
-{
-	(void)arg;
-	return 0;
-}
-
 /* One object, by each call with these flags in turn. */
 static void *get_by(int how, unsigned flags)
 {

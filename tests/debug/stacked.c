@@ -174,6 +174,12 @@ START_TEST(wrong_use_is_told)
 			     (struct sheaf_cache_attr){.name = "other"});
 	object = first_piece();
 	/* It is the lower one's as well, but that does not have it. */
+	sheaf_cache_free(stack.lower, object);
+	ck_assert_int_eq(watched_seen.last.kind, SHEAF_DEBUG_WRONG_CACHE);
+	ck_assert_str_eq(watched_seen.owner, "watched");
+	watched_seen.n = 0;
+	sheaf_cache_free_rcu(stack.lower, object);
+	ck_assert_int_eq(watched_seen.last.kind, SHEAF_DEBUG_WRONG_CACHE);
 	sheaf_cache_free(other, object);
 	ck_assert_int_eq(watched_seen.last.kind, SHEAF_DEBUG_WRONG_CACHE);
 	ck_assert_str_eq(watched_seen.owner, "watched");

@@ -364,12 +364,6 @@ START_TEST(backend_that_gives_twice)
 }
 END_TEST
 
-static int on_first_node(void *arg)
-{
-	(void)arg;
-	return 0;
-}
-
 /* The backend has no more: what is in quarantine is had before an allocation fails, from either node. */
 START_TEST(quarantine_before_failure)
 {

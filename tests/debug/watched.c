@@ -23,6 +23,12 @@ static void on_report(void *arg, const struct sheaf_debug_report *report)
 		watched_seen.leaked += report->count;
 }
 
+int on_first_node(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
 struct sheaf_cache *watched_make(struct sheaf_debug_attr debug, struct sheaf_cache_attr attr)
 {
 	struct sheaf_cache *made;

@@ -34,6 +34,9 @@ struct watched_seen {
 };
 extern struct watched_seen watched_seen;
 
+/* For current_node: always the first one. */
+int on_first_node(void *arg);
+
 /* A cache that reports to watched_seen, which is emptied. Name, size and source are filled in if they
  * are missing. Asserts. */
 struct sheaf_cache *watched_make(struct sheaf_debug_attr debug, struct sheaf_cache_attr attr);

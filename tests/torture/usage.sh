@@ -20,7 +20,7 @@ expect() {
 }
 
 # The disturbances that happened, of those that this text names.
-asked() {
+happened() {
 	names=$1
 	shift
 	"$torture" --seconds=1 --rounds=1 --json --seed=3 "$@" | python3 -c '
@@ -31,7 +31,7 @@ print(",".join(name for name in sys.argv[1].split(",") if counts[name]))' "$name
 
 # Nothing of these happened.
 none_of() {
-	[ -z "$(asked "$@")" ] || {
+	[ -z "$(happened "$@")" ] || {
 		shift
 		echo "what is switched off happens: $*"
 		failed=1
@@ -57,9 +57,9 @@ known=$("$torture" --help | sed -n '/^DISTURBANCES/{n;s/[ ]//g;p;}')
 none_of $others --with=$some
 none_of $some --without=$some
 none_of $some,$others --with=none
-happened=$(asked $others --with=$others)
-[ "$happened" = $others ] || {
-	echo "of what is switched on ($others) only this happens: $happened"
+these=$(happened $others --with=$others)
+[ "$these" = $others ] || {
+	echo "of what is switched on ($others) only this happens: $these"
 	failed=1
 }
 said=$("$torture" --seconds=1 --rounds=1 --quiet)

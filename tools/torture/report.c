@@ -146,6 +146,7 @@ void fault(const char *format, ...)
 	char text[400];
 	va_list args;
 
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &(int){0});
 	/* Who comes second waits for the end of the process. */
 	while (exchange_relaxed(&found, 1))
 		sleep(1);
@@ -162,6 +163,7 @@ void fault(const char *format, ...)
 
 static void crashed(int number)
 {
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &(int){0});
 	say(STDERR_FILENO, "sheaf-torture: signal %d\n", number);
 	say_seed(STDERR_FILENO);
 	report_threads(STDERR_FILENO);

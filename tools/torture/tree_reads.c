@@ -7,6 +7,8 @@
  */
 #include "torture.h"
 
+#include "base/thread.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -74,11 +76,10 @@ static void walk(struct worker *w, const struct sheaf_tree *tree)
 /* The one cancellation point in an operation that is not the library's. */
 static void stay(void)
 {
-	int state;
+	int state = cancel_off();
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
-	pthread_setcancelstate(state, NULL);
+	cancel_on(state);
 }
 
 /* Loads and walks; what was found is looked at again before the section ends. */
