@@ -205,8 +205,9 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live);
  *	flight than the soft limit says, 100 microseconds for each sheaf, to let the source
  *	work; not that inside a read section. At the end of a budget, or of the backend's memory,
  *	what other slots and the barns hold is taken back first, as sheaf_cache_shrink() does,
- *	callback over ripe objects included. With SHEAF_WAIT not holding what others need to free objects, or to step a
- *	manual source; inside a read section (with qsbr: online) or a callback it does not wait.
+ *	callback over ripe objects included. With SHEAF_WAIT not holding what others need to free
+ *	objects, or to step a manual source; inside a read section (with qsbr: online) or a
+ *	callback it does not wait.
  * Ordering: acquires what the thread that freed the object released.
  * Progress: wait-free from the slot; lock-free from barn and recycler.
  * Return: an object with undefined contents, the caller's until it is freed; NULL

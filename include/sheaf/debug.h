@@ -15,8 +15,8 @@
  * In calls for signal handlers (_nowait, sheaf_cache_alloc_from()), and with SHEAF_NOWAIT, all is checked as well, with
  * what is safe there: backtrace(3), which has been called when the cache was made, mprotect(2) for sampled objects
  * that become free, gettid(2) once in a thread, write(2) for a report, mmap(2) and munmap(2) for its text, and
- * nothing of malloc(), stdio or the dynamic linker. So reports from there have addresses without names, and what they allocate is not sampled. A report
- * callback may be called there, too. The backend is not asked.
+ * nothing of malloc(), stdio or the dynamic linker. So reports from there have addresses without names, and what they
+ * allocate is not sampled. A report callback may be called there, too. The backend is not asked.
  *
  * fork(2): the child goes on with what the parent had. SHEAF_BUDGET and the counters are in objects
  * without what debug mode puts round them.
