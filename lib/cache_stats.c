@@ -37,8 +37,8 @@
  *         and has to come to its slot before it can begin with others. Bulk calls also have what
  *         they carry for their caller; calls for a certain node, for signal handlers, and those
  *         that empty the cache (allocations too, when the backend refuses) never come to a slot,
- *         and count each time that they move a sheaf; if that is from a place counted earlier to one counted later (a barn to the spill lists or to the barn of
- *         another node), as free twice.
+ *         and count each time that they move a sheaf; if that is from a place counted earlier to
+ *         one counted later (a barn to the spill lists or to the barn of another node), as free twice.
  *  G4  At rest nothing is in hands, so the sum is exact.
  *  G5  The freeze ends: nobody who holds remote_lock, the registry or the lock of a slot waits
  *      for anything else than another of these, in this order. The cross cache's remote_lock comes

@@ -85,7 +85,6 @@ static uint32_t gate;
 
 static struct {
 	pthread_mutex_t lock; /* protects the table */
-	uint32_t handled;
 	struct {
 		const struct rcu_flavor_struct *flavor;
 		unsigned sources;
@@ -244,17 +243,12 @@ static unsigned find_flavor(const struct rcu_flavor_struct *flavor)
 /* To set the handlers twice does no harm. */
 int gp_fork_register(const struct rcu_flavor_struct *flavor)
 {
+	static const struct fork_handlers handlers = {gp_fork_prepare, gp_fork_parent, gp_fork_child};
+	int err = fork_handle(FORK_GP, &handlers);
 	unsigned i;
 
-	if (!load_acquire(&flavors.handled)) {
-		static const struct fork_handlers handlers = {gp_fork_prepare, gp_fork_parent,
-							      gp_fork_child};
-		int err = fork_handle(FORK_GP, &handlers);
-
-		if (err)
-			return err;
-		store_release(&flavors.handled, 1);
-	}
+	if (err)
+		return err;
 	if (!flavor)
 		return 0;
 	pthread_mutex_lock(&flavors.lock);
