@@ -48,7 +48,7 @@ static void hold(struct sheaf_cache *cache)
 {
 	uint32_t i;
 
-	pthread_mutex_lock(&cache->remote_lock);
+	fork_lock(&cache->remote_lock);
 	for (i = 0; cache->gp && i < cache->nodes; i++)
 		recycler_fork_prepare(&cache->node[i].recycler);
 }
@@ -59,7 +59,7 @@ static void let_go(struct sheaf_cache *cache)
 
 	for (i = 0; cache->gp && i < cache->nodes; i++)
 		recycler_fork_parent(&cache->node[i].recycler);
-	pthread_mutex_unlock(&cache->remote_lock);
+	fork_unlock(&cache->remote_lock);
 }
 
 static void let_go_in_child(struct sheaf_cache *cache)
@@ -86,7 +86,7 @@ static void let_go_in_child(struct sheaf_cache *cache)
 	pthread_mutex_init(&cache->trim_lock, NULL);
 	/* Who held it was waiting for transits; nobody is in one any more. */
 	pthread_mutex_init(&cache->phase_lock, NULL);
-	pthread_mutex_unlock(&cache->remote_lock);
+	fork_unlock(&cache->remote_lock);
 }
 
 static void prepare(void)

@@ -134,7 +134,7 @@ static void fork_prepare(void)
 		struct sheaf_slab *s = container_of(l, struct sheaf_slab, link);
 
 		for (unsigned i = 0; i < s->nodes; i++)
-			pthread_mutex_lock(&s->node[i].mutex);
+			fork_lock(&s->node[i].mutex);
 	}
 }
 
@@ -144,7 +144,7 @@ static void fork_parent(void)
 		struct sheaf_slab *s = container_of(l, struct sheaf_slab, link);
 
 		for (unsigned i = 0; i < s->nodes; i++)
-			pthread_mutex_unlock(&s->node[i].mutex);
+			fork_unlock(&s->node[i].mutex);
 	}
 	pthread_mutex_unlock(&registry.mutex);
 }

@@ -15,6 +15,20 @@
 #ifndef BASE_FORK_H
 #define BASE_FORK_H
 
+#include <pthread.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define BASE_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define BASE_TSAN 1
+#endif
+#endif
+
+#if defined(BASE_TSAN)
+#include <sanitizer/tsan_interface.h>
+#endif
+
 enum fork_level { FORK_GP, FORK_CALLS, FORK_STATS, FORK_CACHE, FORK_SLAB, FORK_LEVELS };
 
 struct fork_handlers {
@@ -39,5 +53,28 @@ struct fork_handlers {
  * May be called with the level's own locks held.
  */
 int fork_handle(enum fork_level level, const struct fork_handlers *handlers);
+
+/*
+ * For a lock that a handler holds over the fork with as many others as the program has caches.
+ * ThreadSanitizer ends a program that holds more than 64: it is told that such a lock is let go, and has it back
+ * right before it is.
+ */
+static inline void fork_lock(pthread_mutex_t *lock)
+{
+	pthread_mutex_lock(lock);
+#if defined(BASE_TSAN)
+	__tsan_mutex_pre_unlock(lock, 0);
+	__tsan_mutex_post_unlock(lock, 0);
+#endif
+}
+
+static inline void fork_unlock(pthread_mutex_t *lock)
+{
+#if defined(BASE_TSAN)
+	__tsan_mutex_pre_lock(lock, __tsan_mutex_try_lock);
+	__tsan_mutex_post_lock(lock, __tsan_mutex_try_lock, 0);
+#endif
+	pthread_mutex_unlock(lock);
+}
 
 #endif

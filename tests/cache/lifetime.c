@@ -5,7 +5,8 @@
  * Proves that threads may end anyhow while caches are in use (return, pthread_exit(),
  * pthread_cancel(), and destructors of thread-specific data that use the cache once more),
  * and that a module which links the library may be opened, used by threads that go on
- * running, and closed: nothing is lost, and nothing of the module is used afterwards.
+ * running, and closed: nothing is lost, and nothing of the module is used afterwards. And
+ * that a program with many caches may fork under a checker.
  */
 #include "arena.h"
 #include "base/atomic.h"
@@ -15,6 +16,8 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sheaf/gp.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define THREADS 4
 #define CAPACITY 4
@@ -262,6 +265,30 @@ START_TEST(modules_come_and_go)
 }
 END_TEST
 
+/* More locks than ThreadSanitizer lets a thread hold. */
+START_TEST(many_caches_fork)
+{
+	const struct sheaf_cache_attr attr = {.size = sizeof(attr), .object_size = 64};
+	struct sheaf_cache *caches[100];
+	int status, wrong = 0;
+	pid_t child;
+
+	for (unsigned i = 0; i < 100; i++)
+		ck_assert_int_eq(sheaf_cache_create(&caches[i], &attr), 0);
+	child = fork();
+	for (unsigned i = 0; i < 100; i++) {
+		sheaf_cache_free(caches[i], sheaf_cache_alloc(caches[i], 0));
+		sheaf_cache_shrink(caches[i]);
+		wrong |= sheaf_cache_destroy(caches[i], NULL);
+	}
+	if (child == 0)
+		_exit(wrong != 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(wrong, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("cache");
@@ -274,6 +301,7 @@ int main(void)
 	if (!test_tsan())
 		tcase_add_test(tc, destructors_may_use_the_cache);
 	tcase_add_loop_test(tc, modules_come_and_go, 0, 2);
+	tcase_add_test(tc, many_caches_fork);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
