@@ -22,15 +22,18 @@
 
 #include <stdio.h>
 
-static struct sheaf_gp_urcu urcu;
+static struct sheaf_gp_urcu urcu, second;
 static struct sheaf_gp *gp = &urcu.gp;
+/* Is the second source there as well? */
+static bool two;
 /* Odd inside a section. */
 static unsigned section[SCHEDULE_THREADS + 1];
 static __thread unsigned self = SCHEDULE_THREADS;
 static unsigned done;
 static unsigned errors;
 static unsigned threads;
-static unsigned periods;
+/* Under way, and all that began. */
+static unsigned periods, begun;
 
 static void plain_lock(void)
 {
@@ -54,6 +57,7 @@ static void plain_synchronize(void)
 	unsigned seen[SCHEDULE_THREADS];
 
 	periods++;
+	begun++;
 	schedule_point();
 	for (unsigned i = 0; i < SCHEDULE_THREADS; i++)
 		seen[i] = section[i];
@@ -81,6 +85,8 @@ static void begin(void)
 	const struct sheaf_gp_driver_attr attr = {.size = sizeof(attr), .spacing_us = 1};
 
 	sheaf_gp_urcu_init(&urcu, &plain_flavor, &attr);
+	if (two)
+		sheaf_gp_urcu_init(&second, &plain_flavor, &attr);
 	done = errors = periods = 0;
 	for (unsigned i = 0; i <= SCHEDULE_THREADS; i++)
 		section[i] = 0;
@@ -91,11 +97,14 @@ static const char *end(void)
 	return errors ? "elapsed too early, or a wait that failed" : NULL;
 }
 
-/* The last one to be done ends the source, and with it the driver. */
+/* The last one to be done ends the sources, and with them the driver. */
 static void finish(void)
 {
-	if (++done == threads)
-		sheaf_gp_urcu_fini(&urcu);
+	if (++done < threads)
+		return;
+	sheaf_gp_urcu_fini(&urcu);
+	if (two)
+		sheaf_gp_urcu_fini(&second);
 }
 
 static void poll(uint64_t ticket)
@@ -191,11 +200,13 @@ static void fork_once(bool reader)
 {
 	uint64_t start = clock_ns();
 	uint32_t copying = 0;
+	unsigned before;
 
 	gp_fork_prepare();
 	errors += !reader && periods;
+	before = begun;
 	futex_wait(&copying, 0, clock_ns() + 1000);
-	errors += !reader && periods;
+	errors += !reader && begun != before;
 	gp_fork_parent();
 	/* It did not have to wait until its patience was at an end. */
 	errors += clock_ns() - start > 1000000000;
@@ -243,6 +254,19 @@ static void run_forks_alone(unsigned me)
 	finish();
 }
 
+/* The gate is for all sources: one finds another one's period waiting there. */
+static void run_forks_of_two_sources(unsigned me)
+{
+	struct sheaf_gp *mine = me == 1 ? &urcu.gp : &second.gp;
+
+	self = me;
+	if (me)
+		errors += sheaf_gp_wait(mine, sheaf_gp_ticket(mine)) != 0;
+	else
+		fork_once(false);
+	finish();
+}
+
 static const struct interleaving {
 	const char *name;
 	unsigned threads;
@@ -265,6 +289,7 @@ static const struct interleaving {
 	{"a fork in a section", 2, false, run_fork_in_a_section},
 	{"two forks, one in a section", 3, false, run_fork_in_a_section},
 	{"a fork without a driver", 3, true, run_forks_alone},
+	{"a fork, two sources without a driver", 3, true, run_forks_of_two_sources},
 };
 
 #define INTERLEAVINGS (sizeof(interleavings) / sizeof(interleavings[0]))
@@ -292,6 +317,7 @@ START_TEST(no_ticket_forgotten_none_early)
 
 	threads = i->threads;
 	refuse = i->refuse;
+	two = i->run == run_forks_of_two_sources;
 	schedule_deepen(&schedule, -1, i->name);
 	schedule.preemptions = 20;
 	schedule.seed = test_seed();
