@@ -387,7 +387,7 @@ static void take_in_spilled(struct sheaf_cache *cache, struct cache_node *node)
 			batch[n] = object;
 			object = chain_next(cache, object);
 		}
-		/* First: never in two places; C2 in cache_stats.c. */
+		/* First: never in two places; G1 in cache_stats.c. */
 		fetch_sub_relaxed(&node->spilled_objects, n);
 		cache_put_many(cache, n, batch);
 	}

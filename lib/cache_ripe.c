@@ -13,7 +13,7 @@
  *	          first; and who takes a ripe sheaf gives another one to the backend. Without the
  *	          latter, what a moment of slow periods has added would go round for ever: all
  *	          of the queue is used in turn, and none of it is warm.
- *	hard      sheaf_cache_throttle() waits above it. Nobody else does: retiring never waits.
+ *	hard      sheaf_cache_throttle() waits above it. Nobody else does: retiring does not wait for it.
  *
  * Age. An rcu sheaf that is not full has to come to its recycler some time. Its first object
  * comes in by a slow path, which arms a task of the source after it. The task looks at the

@@ -351,7 +351,7 @@ static void slab_destroy(void *ctx)
 		fatal("destroyed the slab backend \"%s\" of %u-byte objects %s", s->name,
 		      s->object_size,
 		      err == -EBUSY ? "with objects still out"
-				    : "whose grace-period source has to be stepped first");
+				    : "whose grace-period source cannot be waited for");
 }
 
 static size_t slab_trim(void *ctx)

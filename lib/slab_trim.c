@@ -31,7 +31,7 @@
  *
  * 1 what is on `leaving`, or has its aging bit set, when the ticket has elapsed has been free
  *   without a break since before the ticket was taken: whoever takes an object from it first
- *   removes the mark (region_reclaim() and slab_place() in slab.c);
+ *   removes the mark (region_reclaim() in slab.c, slab_place() in slab_place.h);
  * 2 a reader who can still reach an object in it found it before it was free, so its section
  *   had begun before the ticket. The ticket has elapsed, so that section has ended, and the
  *   acquire in sheaf_gp_elapsed() orders what it read before the munmap() or madvise().

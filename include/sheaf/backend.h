@@ -20,7 +20,7 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/** Flag of an allocation: do not block, lock or call the system; fail instead. */
+/** Flag of an allocation: do not block, wait for a lock or ask the system; fail instead. */
 #define SHEAF_NOWAIT 1u
 
 /** Any NUMA node will do. */
@@ -40,7 +40,7 @@ struct sheaf_backend_ops {
 	 *
 	 * @p ctx is the backend's; @p node is where the memory should be, or
 	 * SHEAF_NODE_ANY; @p flags is 0 or SHEAF_NOWAIT (under which it neither
-	 * blocks, nor locks, nor calls the system); @p objects has room for @p n
+	 * blocks, nor waits for a lock, nor asks the system); @p objects has room for @p n
 	 * pointers. Returns how many were stored, from 0 to @p n; they are the
 	 * caller's. Size and alignment are not passed: each object has at least what the
 	 * attributes of the cache say, defaults included, and those who get it rely on it.
@@ -71,7 +71,7 @@ struct sheaf_backend {
 };
 
 /**
- * A backend over the C library's allocator: aligned_alloc() and free() per object.
+ * A backend over the C library's allocator: malloc() or posix_memalign(), and free(), per object.
  * Under SHEAF_NOWAIT it hands out nothing, because malloc may lock and map.
  *
  * @param backend written; needs no memory of its own and no destroy

@@ -113,7 +113,8 @@ struct sheaf_cache_attr {
 	/** Who calls it: SHEAF_RIPE_BY_TAKER (default) or SHEAF_RIPE_BY_DRIVER. */
 	unsigned ripe_by;
 	/** Where objects come from; the cache owns it on success and destroys it. Default
-	 *  (ops NULL): the slab backend up to 65536 bytes, the malloc one above. */
+	 *  (ops NULL): the slab backend up to 65536 bytes and an alignment of 4096, the malloc one
+	 *  above. */
 	struct sheaf_backend backend;
 	/** NUMA nodes, 1 to 64; default: what the system has. */
 	unsigned nodes;
@@ -188,8 +189,8 @@ int sheaf_cache_create(struct sheaf_cache **cache, const struct sheaf_cache_attr
  *
  * Context: the only user of @p cache; as sheaf_gp_wait() if anything was retired.
  * Ordering: none. Progress: blocking.
- * Return: 0; -EBUSY if objects are still allocated or sheaves lent; -EDEADLK if a
- *	manual source has to be stepped first.
+ * Return: 0; -EBUSY if objects are still allocated or sheaves lent; -EDEADLK if the source
+ *	cannot be waited for, see sheaf_gp_wait().
  */
 int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live);
 
@@ -198,8 +199,10 @@ int sheaf_cache_destroy(struct sheaf_cache *cache, size_t *live);
  *
  * @param cache which
  * @param flags 0; or SHEAF_NOWAIT: only what the layers hold, no system call but those that
- *	<sheaf/debug.h> says of debug mode; or SHEAF_WAIT: where a budget is used up, wait
- *	until objects come back, also for grace periods. With both it does not wait.
+ *	<sheaf/debug.h> says of debug mode, a futex(2) that wakes who waits for a slab's mutex, and
+ *	rseq(2), once in a thread, where the C library does not register it; or SHEAF_WAIT: where
+ *	a budget is used up, wait until objects come back, also for grace periods. With both it
+ *	does not wait.
  *
  * Context: any thread, not in a signal handler. Blocks only in the backend, and if more is in
  *	flight than the soft limit says, 100 microseconds for each sheaf, to let the source
@@ -393,8 +396,8 @@ int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t
 void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf);
 
 /**
- * Wait while more retired objects are in flight than the hard limit allows. Retiring itself
- * never waits: a writer that may retire faster than readers leave their sections calls this
+ * Wait while more retired objects are in flight than the hard limit allows. Retiring does not
+ * wait for that: a writer that may retire faster than readers leave their sections calls this
  * between its operations, where it holds no lock that they need.
  *
  * @param cache any
@@ -441,7 +444,7 @@ size_t sheaf_cache_shrink(struct sheaf_cache *cache);
  *
  * Context: as sheaf_gp_wait(): may block, not inside a read section.
  * Ordering: as sheaf_gp_elapsed() that is true. Progress: blocking.
- * Return: 0; -EDEADLK from a manual source that has to be stepped first (all are sealed then).
+ * Return: 0; -EDEADLK if the source cannot be waited for, see sheaf_gp_wait() (all are sealed then).
  */
 int sheaf_cache_barrier(struct sheaf_cache *cache);
 

@@ -111,8 +111,8 @@ int sheaf_ck_memory_init(struct sheaf_ck_memory *memory, struct sheaf_gp *gp);
  *
  * Context: the only user of @p memory; as sheaf_gp_wait() if anything was retired.
  * Ordering: none. Progress: blocking.
- * Return: 0; -EBUSY if blocks are still allocated; -EDEADLK if a manual source has to be
- *	stepped first, once (live is 0 then).
+ * Return: 0; -EBUSY if blocks are still allocated; -EDEADLK if the source cannot be waited
+ *	for, see sheaf_gp_wait(); a manual one has to be stepped first, once (live is 0 then).
  */
 int sheaf_ck_memory_fini(struct sheaf_ck_memory *memory, size_t *live);
 

@@ -101,8 +101,8 @@ class cache
 	}
 
 	/**
-	 * End the cache. Objects that are still allocated are a bug of the program, and so is a manual
-	 * source that has to be stepped first: std::terminate() is called, as for a joinable
+	 * End the cache. Objects that are still allocated are a bug of the program, and so is a
+	 * source that cannot be waited for (sheaf_gp_wait()): std::terminate() is called, as for a joinable
 	 * std::thread. destroy() tells instead.
 	 *
 	 * Context, Ordering, Progress: as sheaf_cache_destroy().

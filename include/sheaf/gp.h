@@ -24,7 +24,8 @@
  * as well: a manual source's by the next step, an urcu source's after the next ticket,
  * wait or hurry, which makes a driver for the child. fork() waits for grace periods that
  * are being run, so call it as you would call sheaf_gp_wait(). Inside a read section of
- * any urcu source (qsbr: online) it does not wait, and elsewhere 5 seconds at most: if
+ * a memb, mb or qsbr source (qsbr: online) it does not wait, and elsewhere 5 seconds at most (bp
+ * and sources of your own kind are not asked for sections): if
  * a period is still being run then, the child cannot run any; its tickets do not elapse, and
  * sheaf_gp_wait() says -EDEADLK. What liburcu itself does not do in a child, by flavour:
  *
@@ -66,7 +67,7 @@ struct sheaf_gp_task;
 
 /** What a source can do; one table per kind of source. Those after `read_ongoing` may be NULL. */
 struct sheaf_gp_ops {
-	/** For messages: "urcu", "manual". */
+	/** For who debugs: "manual", "driver", "call_rcu", "poll". */
 	const char *name;
 	/** See sheaf_gp_ticket(). */
 	uint64_t (*ticket)(struct sheaf_gp *gp);
@@ -168,8 +169,8 @@ static inline bool sheaf_gp_elapsed(const struct sheaf_gp *gp, uint64_t ticket)
  * Ordering: as sheaf_gp_elapsed() that is true.
  * Progress: blocking, as long as the longest read section.
  * Return: 0; -EDEADLK from a manual source whose ticket has not elapsed, because
- *	nobody but its owner can step it, and from an urcu source in a child that was
- *	forked in the middle of a grace period (see above).
+ *	nobody but its owner can step it, and from any other source in a child that was
+ *	forked in the middle of a grace period (see above), or of a call into liburcu.
  */
 static inline int sheaf_gp_wait(struct sheaf_gp *gp, uint64_t ticket)
 {

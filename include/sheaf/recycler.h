@@ -174,7 +174,7 @@ uint64_t sheaf_recycler_objects(const struct sheaf_recycler *recycler);
  * Context: as sheaf_gp_wait(): may block, not inside a read section.
  * Ordering: as sheaf_gp_elapsed() that is true.
  * Progress: blocking, as long as the longest read section.
- * Return: 0; -EDEADLK from a manual source that has to be stepped first.
+ * Return: 0; -EDEADLK if the source cannot be waited for, see sheaf_gp_wait().
  */
 int sheaf_recycler_barrier(struct sheaf_recycler *recycler);
 

@@ -190,9 +190,9 @@ struct sheaf_backend sheaf_slab_backend(struct sheaf_slab *slab);
  *
  * Context: the only user of @p slab; as sheaf_gp_wait() in the type-stable mode.
  * Ordering: none. Progress: blocking (munmap).
- * Return: 0; -EBUSY if objects are still out; -EDEADLK if the source has to be stepped
- *	by its owner, who calls again then, or empties the backend by sheaf_slab_trim()
- *	before (unchanged in both cases).
+ * Return: 0; -EBUSY if objects are still out; -EDEADLK if the source cannot be waited for, see
+ *	sheaf_gp_wait(): the owner of a manual one steps it and calls again, or empties the
+ *	backend by sheaf_slab_trim() before (unchanged in both cases).
  */
 int sheaf_slab_destroy(struct sheaf_slab *slab);
 

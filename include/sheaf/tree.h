@@ -127,7 +127,7 @@ int sheaf_tree_create(struct sheaf_tree **tree, const struct sheaf_tree_attr *at
  * Ordering: none. Progress: blocking.
  * Return: 0; and only with a node cache of its own -EBUSY if what was prepared is not
  *	finished, or nodes were abandoned for want of memory (sheaf_cache_free_rcu() says
- *	when), -EDEADLK if a manual source has to be stepped first.
+ *	when), -EDEADLK if the source cannot be waited for, see sheaf_gp_wait().
  */
 int sheaf_tree_destroy(struct sheaf_tree *tree);
 

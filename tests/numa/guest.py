@@ -22,7 +22,7 @@ SUITES = r"(numa|barn|gp|recycler|backend|slab|cache|tree)-"
 # Nothing in these depends on the machine, or it takes more than the test programs:
 LEFT_OUT = (
     r".*-interleave.*"  # one thread at a time, by a scheduler of its own
-    r"|tree-(unit|model|prepare|oom)-[34]"  # the same as with 10 but for the height
+    r"|tree-(unit|model|prepare|oom)-[34]"  # the same as with 15 but for the height
     r"|cache-fastpath.*"  # objdump
     r"|gp-(sources|call_rcu|fork|fork-call_rcu)-(mb|bp|qsbr)"  # as with the memb flavour
     r"|gp-fork-pools|gp-poll"  # of liburcu's pools, and of a double

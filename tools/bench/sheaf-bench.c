@@ -37,7 +37,8 @@ static const char usage[] =
 	"  --baseline FILE   with --instructions: fail if one is more than 5 % above FILE\n"
 	"\n"
 	"Exit code: 0; 1 if a competitor failed or output could not be written (the other results\n"
-	"are kept); 2 if an option or name is wrong.\n";
+	"are kept); 2 if an option or name is wrong; 77 if --instructions has no Valgrind or no\n"
+	"figures to compare with.\n";
 
 static bool number(const char *text, double least, double most, double *value)
 {
