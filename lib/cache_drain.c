@@ -45,8 +45,11 @@ size_t cache_drain_slots(struct sheaf_cache *cache)
 	slots_go(cache);
 	pthread_mutex_unlock(&cache->remote_lock);
 	/* First home, that is to the barns. */
-	if (cache->cross)
+	if (cache->cross) {
 		cache_drain_slots(cache->cross);
+		/* What a trim had there, and vanished with in a fork. */
+		cache_drain_barns(cache->cross);
+	}
 	n += discard_list(cache, list);
 	PROBE(drain, PROBE_CACHE(cache), n);
 	return n;

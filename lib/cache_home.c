@@ -17,7 +17,7 @@
  * Guarantees:
  *  G1  An object that sheaf_cache_alloc() returns is of the node whose slot it came from, if that node
  *      had memory when the backend was asked. Not so: what a signal handler has freed, up to
- *      the next time it passes here; a thread that moves between the slot and its caller;
+ *      the next time it passes here; ripe objects taken under SHEAF_NOWAIT whose home has no room; a thread that moves between the slot and its caller;
  *      slots of threads that run elsewhere than before.
  *  G2  Ripe objects were retired together wherever they are at home: they are sorted when they
  *      are taken (cache_take_home()).
@@ -232,15 +232,33 @@ struct sheaf *cache_take_home(struct sheaf_cache *cache, struct cache_node *node
 			      struct sheaf *sheaf, bool nowait)
 {
 	unsigned here = numa_of(cache, node);
+	void *rest[BATCH];
+	size_t rests = 0;
 	uint32_t kept = 0, i;
 
 	for (i = 0; i < sheaf->size; i++) {
 		void *object = sheaf->objects[i];
 		unsigned home = home_of(cache, object, here);
 
-		if (home == here || !put_home(cache, home, object, nowait))
+		if (home == here) {
 			sheaf->objects[kept++] = object;
+			continue;
+		}
+		if (put_home(cache, home, object, nowait))
+			continue;
+		/* G3, but for who may not call the backend. */
+		if (nowait) {
+			sheaf->objects[kept++] = object;
+			continue;
+		}
+		rest[rests++] = object;
+		if (rests == BATCH) {
+			backend_put(cache, rests, rest);
+			rests = 0;
+		}
 	}
+	if (rests)
+		backend_put(cache, rests, rest);
 	sheaf->size = kept;
 	if (kept || nowait)
 		return sheaf;
@@ -281,7 +299,17 @@ static void put_rest(struct sheaf_cache *cache, struct sheaf_barn *barn, struct 
 		sheaf_delete(sheaf);
 }
 
-/* From the barns of a node, else a sheaf of its backend, the rest of which goes to its first barn. */
+/* One of a sheaf, the rest of which goes to a barn; NULL if it is empty. */
+static void *get_one(struct sheaf_cache *cache, struct sheaf_barn *barn, struct sheaf *sheaf, bool nowait)
+{
+	void *object = sheaf_pop(sheaf);
+
+	put_rest(cache, barn, sheaf, nowait);
+	return object;
+}
+
+/* From the barns of a node, else what is ripe and at home there, else a sheaf of its backend; the rest of that
+ * goes to its first barn. */
 static void *get_from(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 {
 	struct cache_node *first = first_of(cache, numa);
@@ -292,12 +320,16 @@ static void *get_from(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 
 	for (i = 0; i < cache->spread; i++) {
 		sheaf = sheaf_barn_take_full(&first[i].barn);
-		if (!sheaf)
-			continue;
-		object = sheaf_pop(sheaf);
-		put_rest(cache, &first[i].barn, sheaf, nowait);
-		return object;
+		if (sheaf)
+			return get_one(cache, &first[i].barn, sheaf, nowait);
 	}
+	/* As allocation on the own node does: what is in flight has a limit. */
+	sheaf = cache_take_ripe(cache, first, flags);
+	if (!sheaf && !nowait)
+		sheaf = cache_wait_ripe(cache, first);
+	object = sheaf ? get_one(cache, &first->barn, sheaf, nowait) : NULL;
+	if (object)
+		return object;
 	sheaf = sheaf_barn_take_empty(&first->barn);
 	if (!sheaf && !nowait)
 		sheaf = sheaf_new(cache_capacity(cache));
@@ -305,9 +337,7 @@ static void *get_from(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 		return backend_get_on(cache, numa, flags, 1, 1, &object) ? object : NULL;
 	sheaf->size =
 		(uint32_t)backend_get_on(cache, numa, flags, sheaf->capacity, 1, sheaf->objects);
-	object = sheaf_pop(sheaf);
-	put_rest(cache, &first->barn, sheaf, nowait);
-	return object;
+	return get_one(cache, &first->barn, sheaf, nowait);
 }
 
 /* Where those have nothing: what is held back, wherever it is at home; then what the backend has after a look

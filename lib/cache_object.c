@@ -213,8 +213,13 @@ static size_t get_backend_one(struct sheaf_cache *cache, unsigned flags, struct 
 
 bool cache_reclaim_refused(struct sheaf_cache *cache, unsigned flags)
 {
-	return !(flags & (SHEAF_NOWAIT | CACHE_LAYERS_ONLY)) && !budget_is_short() &&
-	       !cache_inside_ripe() && sheaf_cache_shrink(cache);
+	uint64_t freed;
+
+	if ((flags & (SHEAF_NOWAIT | CACHE_LAYERS_ONLY)) || budget_is_short() || cache_inside_ripe())
+		return false;
+	/* Not all that goes back is counted by who gives it: what was on its way home is not. */
+	freed = load_relaxed(&cache->backend_freed);
+	return sheaf_cache_shrink(cache) || load_relaxed(&cache->backend_freed) != freed;
 }
 
 size_t cache_get(struct sheaf_cache *cache, unsigned flags, size_t n, void **objects)

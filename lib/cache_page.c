@@ -63,8 +63,10 @@ static struct {
 	/* Under life. */
 	uint32_t published;
 	bool on;
+	bool in_child;
 	pid_t pid;
 	pthread_t thread;
+	struct thread_stack stack;
 	char name[NAME_BYTES];
 	/* Under lock; of the thread. */
 	bool end;
@@ -330,7 +332,7 @@ static int page_open(void)
 		page.end = false;
 		page.serial = 0;
 		page.updates = 0;
-		err = thread_start(&page.thread, run, NULL);
+		err = thread_start(&page.thread, run, NULL, page.in_child ? &page.stack : NULL);
 	}
 	if (err)
 		page_close();
@@ -370,6 +372,7 @@ static void fork_child(void)
 {
 	bool was = page.on;
 
+	page.in_child = true;
 	page.on = false;
 	page.head = NULL;
 	page.told = 0;
@@ -421,6 +424,7 @@ void page_leave(bool published)
 		page_wake(&page.head->request);
 		pthread_mutex_unlock(&page.lock);
 		pthread_join(page.thread, NULL);
+		thread_stack_end(&page.stack);
 		page_close();
 		page.on = false;
 	}

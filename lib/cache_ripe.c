@@ -48,7 +48,13 @@
 #define AGE_US 10000
 #define RIPE_DELAY_NS UINT64_C(200000)
 
-static __thread const struct sheaf_cache *inside __attribute__((tls_model("initial-exec")));
+/* The callbacks that this thread is in, the innermost first. */
+struct inside {
+	const struct sheaf_cache *cache;
+	const struct inside *outer;
+};
+
+static __thread const struct inside *inside __attribute__((tls_model("initial-exec")));
 
 bool cache_inside_ripe(void)
 {
@@ -57,17 +63,26 @@ bool cache_inside_ripe(void)
 
 void cache_call_ripe(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
-	const struct sheaf_cache *outer = inside;
+	const struct inside me = {cache, inside};
 
 	if (!cache->ripe)
 		return;
 	if (cache->watch)
 		watch_show(cache, sheaf);
-	inside = cache;
+	inside = &me;
 	cache->ripe(cache->ripe_arg, sheaf);
-	inside = outer;
+	inside = me.outer;
 	if (cache->watch)
 		watch_hide(cache, sheaf);
+}
+
+static bool is_inside(const struct sheaf_cache *cache)
+{
+	const struct inside *i = inside;
+
+	while (i && i->cache != cache)
+		i = i->outer;
+	return i;
 }
 
 /* For recyclers. */
@@ -158,7 +173,7 @@ struct sheaf *cache_take_ripe(struct sheaf_cache *cache, struct cache_node *node
 	if (!cache->gp || cache->ripe_by_driver)
 		return NULL;
 	/* The callback is not for signal handlers, and not to be called by itself. */
-	if (cache->ripe && ((flags & CACHE_LAYERS_ONLY) || inside == cache))
+	if (cache->ripe && ((flags & CACHE_LAYERS_ONLY) || is_inside(cache)))
 		return NULL;
 	for (i = 0; i < cache->nodes; i++) {
 		struct cache_node *from = &cache->node[(first + i) % cache->nodes];
@@ -233,8 +248,8 @@ int sheaf_cache_throttle(struct sheaf_cache *cache)
 		}
 		/* Nobody has, if there was no driver when they were sealed, or before a fork. */
 		sheaf_gp_arm(cache->gp, &cache->ripe_task);
-		/* It has run since, or there can be no driver. */
-		if (!load_acquire(&cache->ripe_task.armed))
+		/* It has run since, or there is no driver. */
+		if (load_acquire(&cache->ripe_task.armed) != SHEAF_GP_ARMED)
 			discard_ripe(cache);
 		wait_a_little(&turns);
 	} while (in_flight(cache) > load_relaxed(&cache->rcu_hard_limit));

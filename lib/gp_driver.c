@@ -58,7 +58,10 @@
  * armed by an exchange on its own word, and then a read-modify-write of `begun` wakes the driver as
  * a ticket does (G2): the driver looks at the tasks after its CAS that sets ASLEEP, so either it
  * sees the task armed, or the armer sees ASLEEP. A run clears `armed` first, so who finds it set
- * comes before the run, which sees what he did; and who finds it clear asks for another run.
+ * comes before the run, which sees what he did; and who finds it clear asks for another run. Where
+ * there is no driver, and none can be made or another thread is at that, the armer says so in the
+ * word, for the next one to try again (SHEAF_GP_ARMED_FOR_NOBODY); whoever makes a driver later, that
+ * one finds the task armed all the same.
  *
  * Why not call_rcu(): its helper polls every 10 ms, so what was retired comes back late,
  * in one burst, on one thread and cold.
@@ -102,10 +105,8 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <time.h>
-#include <unistd.h>
 
 #define WANTED UINT64_C(1)
 #define ASLEEP UINT64_C(2)
@@ -186,6 +187,14 @@ static bool has_driver(const struct sheaf_gp_driver *driver)
 {
 	/* acquire: partners the stores in start_driver() and driver_main(), which publish current */
 	return likely(load_acquire(&driver->running) == gp_fork_generation);
+}
+
+/* Is there a ticket that has not elapsed? In a child a period may have begun and not ended (G5). */
+static bool is_outstanding(const struct sheaf_gp_driver *driver)
+{
+	uint64_t begun = load_relaxed(&driver->begun);
+
+	return (begun & WANTED) || (begun & ~FLAGS) != load_relaxed(&driver->gp.completed);
 }
 
 static void wake_driver(struct sheaf_gp_driver *driver)
@@ -299,7 +308,7 @@ static void *driver_main(void *arg)
 	/* The default slack of 50 us would add half to the spacing; only this thread's. */
 	prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul);
 	/* G6: it has tickets, if nobody is inside any more. acq_rel: as in driver_ticket() */
-	if ((load_relaxed(&driver->begun) & ~FLAGS) != load_relaxed(&driver->gp.completed))
+	if (is_outstanding(driver))
 		fetch_or_acq_rel(&driver->begun, WANTED);
 	while (!load_acquire(&driver->stop)) {
 		due = tasks_due(driver);
@@ -318,29 +327,15 @@ static void *driver_main(void *arg)
 	return NULL;
 }
 
-/* G8: memory that no thread had. A child's child has its parent's to spare. */
-static int bring_stack(struct sheaf_gp_driver *driver, pthread_attr_t *attr)
-{
-	if (!driver->stack) {
-		pthread_attr_getstacksize(attr, &driver->stack_bytes);
-		driver->stack = memory_map((size_t)sysconf(_SC_PAGESIZE), driver->stack_bytes);
-	}
-	return driver->stack ? pthread_attr_setstack(attr, driver->stack, driver->stack_bytes)
-			     : EAGAIN;
-}
-
+/* G8. A child's child has its parent's stack to spare. */
 static int create_driver(struct sheaf_gp_driver *driver)
 {
-	pthread_attr_t attr;
-	int err;
+	struct thread_stack stack = {driver->stack, driver->stack_bytes};
+	int err = thread_start(&driver->thread, driver_main, driver,
+			       gp_fork_generation == 1 ? NULL : &stack);
 
-	if (gp_fork_generation == 1)
-		return pthread_create(&driver->thread, NULL, driver_main, driver);
-	pthread_attr_init(&attr);
-	err = bring_stack(driver, &attr);
-	if (!err)
-		err = pthread_create(&driver->thread, &attr, driver_main, driver);
-	pthread_attr_destroy(&attr);
+	driver->stack = stack.base;
+	driver->stack_bytes = stack.bytes;
 	return err;
 }
 
@@ -354,34 +349,23 @@ static bool is_torn(const struct sheaf_gp_driver *driver)
  * Creates the driver once. It takes no signals: they are for the program's threads.
  * The flag is read without the lock first; stale, it only costs the lock. Who finds the
  * lock taken goes on: its holder creates the driver, or could not and runs periods
- * itself, perhaps waiting for the very read section that the caller is in. False if there
- * can be none now.
+ * itself, perhaps waiting for the very read section that the caller is in.
  */
-static bool start_driver(struct sheaf_gp_driver *driver)
+static void start_driver(struct sheaf_gp_driver *driver)
 {
-	sigset_t all, old;
-	bool there;
-
-	if (is_torn(driver))
-		return false;
-	if (!gp_lock_try(&driver->lock))
-		return true;
+	if (is_torn(driver) || !gp_lock_try(&driver->lock))
+		return;
 	if (!has_driver(driver)) {
 		/* G7: what a driver of before a fork was running. */
 		store_relaxed(&driver->current, NULL);
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &old);
 		if (create_driver(driver) == 0) {
 			PROBE(gp_driver, driver);
 			pthread_setname_np(driver->thread, "sheaf-gp");
 			/* release: partner load_acquire in has_driver() */
 			store_release(&driver->running, gp_fork_generation);
 		}
-		pthread_sigmask(SIG_SETMASK, &old, NULL);
 	}
-	there = has_driver(driver);
 	gp_unlock(&driver->lock);
-	return there;
 }
 
 static uint64_t driver_ticket(struct sheaf_gp *gp)
@@ -403,7 +387,7 @@ static void driver_hurry(struct sheaf_gp *gp)
 	struct sheaf_gp_driver *driver = driver_of(gp);
 
 	/* In a child, tickets of its parent may be out without a driver. */
-	if (unlikely(!has_driver(driver)) && (load_relaxed(&driver->begun) & WANTED))
+	if (unlikely(!has_driver(driver)) && is_outstanding(driver))
 		start_driver(driver);
 	/* One wake-up per pause: the driver clears the flag when the pause is over. */
 	if (!load_relaxed(&driver->hurried) && !fetch_or_acq_rel(&driver->hurried, 1)) {
@@ -448,24 +432,36 @@ static void wait_elapsed(struct sheaf_gp_driver *driver, uint64_t ticket)
  * wait for it. For the others that does nothing, and whoever still is in a read section
  * after it would wait for itself.
  */
-static int driver_wait(struct sheaf_gp *gp, uint64_t ticket)
+static bool reader_offline(struct sheaf_gp_driver *driver)
 {
-	struct sheaf_gp_driver *driver = driver_of(gp);
 	const struct sheaf_gp_driver_ops *kind = driver->kind;
-	bool reader;
+	bool reader = kind->read_ongoing(driver);
 
-	if (is_torn(driver))
-		return -EDEADLK;
-	reader = kind->read_ongoing(driver);
 	if (reader) {
 		if (kind->offline)
 			kind->offline(driver);
 		if (kind->read_ongoing(driver))
 			fatal("waiting for a grace period inside a read section");
 	}
+	return reader;
+}
+
+static void reader_online(struct sheaf_gp_driver *driver, bool reader)
+{
+	if (reader && driver->kind->online)
+		driver->kind->online(driver);
+}
+
+static int driver_wait(struct sheaf_gp *gp, uint64_t ticket)
+{
+	struct sheaf_gp_driver *driver = driver_of(gp);
+	bool reader;
+
+	if (is_torn(driver))
+		return -EDEADLK;
+	reader = reader_offline(driver);
 	wait_elapsed(driver, ticket);
-	if (reader && kind->online)
-		kind->online(driver);
+	reader_online(driver, reader);
 	return 0;
 }
 
@@ -474,9 +470,8 @@ static void driver_give_way(struct sheaf_gp *gp)
 	struct sheaf_gp_driver *driver = driver_of(gp);
 	/* acquire: partner fetch_add in run_period(); changes after `completed` */
 	uint32_t done = load_acquire(&driver->done);
-	uint64_t begun = load_relaxed(&driver->begun);
 
-	if (!(begun & WANTED) && (begun & ~FLAGS) == load_relaxed(&gp->completed))
+	if (!is_outstanding(driver))
 		return;
 	PROBE(gp_give_way, driver);
 	driver_hurry(gp);
@@ -524,10 +519,14 @@ static void driver_arm(struct sheaf_gp *gp, struct sheaf_gp_task *task)
 	struct sheaf_gp_driver *driver = driver_of(gp);
 
 	store_relaxed(&task->due_ns, clock_ns() + task->delay_ns);
-	/* Else the next one would take it for one that somebody will run. */
-	if (unlikely(!has_driver(driver)) && !start_driver(driver)) {
-		store_release(&task->armed, 0);
-		return;
+	if (unlikely(!has_driver(driver)))
+		start_driver(driver);
+	if (unlikely(!has_driver(driver))) {
+		uint32_t armed = SHEAF_GP_ARMED;
+
+		/* Should one have come and run it by now, it is not armed any more.
+		 * acq_rel: partner the exchange in run_tasks() */
+		(void)cas_acq_rel(&task->armed, &armed, SHEAF_GP_ARMED_FOR_NOBODY);
 	}
 	/* acq_rel: partner the CAS in sleep_unwanted() */
 	if (fetch_and_acq_rel(&driver->begun, ~ASLEEP) & ASLEEP)
@@ -587,10 +586,14 @@ int sheaf_gp_driver_init(struct sheaf_gp_driver *driver, const struct sheaf_gp_d
 void sheaf_gp_driver_fini(struct sheaf_gp_driver *driver)
 {
 	if (has_driver(driver)) {
+		/* A period of the driver's may be waiting for the caller. */
+		bool reader = reader_offline(driver);
+
 		/* release: partner load_acquire in driver_main() */
 		store_release(&driver->stop, 1);
 		wake_driver(driver);
 		thread_join(driver->thread);
+		reader_online(driver, reader);
 	}
 	if (driver->stack)
 		memory_unmap(driver->stack, driver->stack_bytes);

@@ -6,12 +6,17 @@
  * an exceptional condition (POLLPRI) once in its window. The events of a control group are
  * counts in a file that is "modified" for inotify each time; "high" among them is read again. The
  * thread sleeps in poll(2) on both and on an eventfd that ends it.
+ *
+ * A child of fork(2) has no watch. It closes its copies of the files at once, while the numbers are those of
+ * before: later the program may have closed them, and have other files there. So a number is in the table only
+ * while it is ours, in the middle of an open or close by another thread rather not: then a copy stays open.
  */
 #define _GNU_SOURCE
 #include <sheaf/pressure.h>
 
 #include "base/atomic.h"
 #include "base/attr.h"
+#include "base/fork.h"
 #include "base/thread.h"
 #include "gp_fork.h"
 
@@ -37,24 +42,46 @@ static uint32_t lock;
 /* Set once under the lock; the thread reads it until it is joined. */
 static struct {
 	bool on;
-	pid_t process;
+	bool in_child;
 	pthread_t thread;
+	struct thread_stack stack;
 	int fds[FDS];
 	size_t bytes;
 	uint64_t high;
 	uint64_t trims;
-} watch;
+} watch = {.fds = {-1, -1, -1, -1}};
 
 static void close_all(void)
 {
-	int i;
+	int i, fd;
 
 	for (i = 0; i < FDS; i++) {
-		if (watch.fds[i] >= 0)
-			close(watch.fds[i]);
-		watch.fds[i] = -1;
+		fd = watch.fds[i];
+		/* A fork from here on finds what is ours. */
+		store_relaxed(&watch.fds[i], -1);
+		compiler_barrier();
+		if (fd >= 0)
+			close(fd);
 	}
 }
+
+static void fork_child(void)
+{
+	close_all();
+	watch.on = false;
+	watch.in_child = true;
+}
+
+static int handle_forks(void)
+{
+	static const struct fork_handlers handlers = {.child = fork_child};
+	/* Else the lock would not know of forks. */
+	int err = gp_fork_register(NULL);
+
+	return err ? err : fork_handle(FORK_PRESSURE, &handlers);
+}
+
+FORK_EARLY(handle_forks())
 
 /* The count "high" of the events file; what it was if the file cannot be read. */
 static uint64_t read_high(void)
@@ -143,21 +170,10 @@ static int open_events(const char *path)
 	return 0;
 }
 
-/* The watch of a parent is not there in its child, but for open files. */
-static void forget_parent(void)
-{
-	if (watch.on && watch.process != getpid()) {
-		close_all();
-		watch.on = false;
-	}
-}
-
 static int begin(const struct sheaf_pressure_attr *a)
 {
-	int i, err = 0;
+	int err = 0;
 
-	for (i = 0; i < FDS; i++)
-		watch.fds[i] = -1;
 	watch.bytes = a->bytes ? a->bytes : SIZE_MAX;
 	watch.trims = 0;
 	watch.fds[FD_END] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -168,7 +184,7 @@ static int begin(const struct sheaf_pressure_attr *a)
 	if (!err && (a->psi || !a->events))
 		err = open_psi(a->psi ? a->psi : PSI_FILE, a->trigger ? a->trigger : PSI_TRIGGER);
 	if (!err)
-		err = thread_start(&watch.thread, run, NULL);
+		err = thread_start(&watch.thread, run, NULL, watch.in_child ? &watch.stack : NULL);
 	if (err)
 		close_all();
 	return err;
@@ -181,18 +197,14 @@ int sheaf_pressure_start(const struct sheaf_pressure_attr *attr)
 
 	if (attr && attr_copy(&a, sizeof(a), attr, attr->size, sizeof(a)))
 		return -EINVAL;
-	/* Else the lock would not know of forks. */
-	err = gp_fork_register(NULL);
+	err = handle_forks();
 	if (err)
 		return err;
 	state = cancel_off();
 	gp_lock(&lock);
-	forget_parent();
 	err = watch.on ? -EBUSY : begin(&a);
-	if (!err) {
+	if (!err)
 		watch.on = true;
-		watch.process = getpid();
-	}
 	gp_unlock(&lock);
 	cancel_on(state);
 	return err;
@@ -204,10 +216,10 @@ uint64_t sheaf_pressure_stop(void)
 	int state = cancel_off();
 
 	gp_lock(&lock);
-	forget_parent();
 	if (watch.on) {
 		eventfd_write(watch.fds[FD_END], 1);
 		pthread_join(watch.thread, NULL);
+		thread_stack_end(&watch.stack);
 		close_all();
 		trims = watch.trims;
 		watch.on = false;

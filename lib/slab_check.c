@@ -73,8 +73,8 @@ static bool check_lists(const struct sheaf_slab *s, const struct node *node, str
 	       check_list(node, &node->leaving, 0, 0, true, &listed->leaving);
 }
 
-/* Each object that is out has been constructed, and none of a slab without pages. */
-static bool check_made(const struct sheaf_slab *s, struct slab *slab, bool dirty)
+/* Each object that is out has been constructed. */
+static bool check_made(const struct sheaf_slab *s, struct slab *slab)
 {
 	const uint64_t *made = slab_made(s, slab);
 	uint32_t rest = s->slab_objects % 64;
@@ -83,7 +83,7 @@ static bool check_made(const struct sheaf_slab *s, struct slab *slab, bool dirty
 		bool last = rest && w == s->slab_words - 1;
 		uint64_t all = last ? ((uint64_t)1 << rest) - 1 : ~(uint64_t)0;
 
-		if ((made[w] & ~all) || (~slab->bits[w] & all & ~made[w]) || (made[w] && !dirty))
+		if ((made[w] & ~all) || (~slab->bits[w] & all & ~made[w]))
 			return false;
 	}
 	return true;
@@ -104,7 +104,7 @@ static bool check_slab(const struct sheaf_slab *s, struct region *region, uint32
 	       test_bit(region->empty_bits, i) == empty &&
 	       test_bit(region->partial_bits, i) == (slab->free && !empty) && (empty || dirty) &&
 	       (!test_bit(region->aging_bits, i) || (s->gp && empty && dirty)) &&
-	       (!s->ctor || check_made(s, slab, dirty));
+	       (!s->ctor || check_made(s, slab));
 }
 
 static bool check_region(const struct sheaf_slab *s, struct region *region, struct tally *found)

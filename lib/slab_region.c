@@ -172,7 +172,17 @@ size_t region_destroy_all(struct list *regions)
 	return n;
 }
 
-/* Slabs start .. end - 1: their whole pages go. */
+/* A slab has lost its pages: its objects are to be constructed again. */
+static void slab_discard(struct region *region, uint32_t i)
+{
+	const struct sheaf_slab *s = region->owner;
+
+	if (s->ctor)
+		memset(slab_made(s, slab_head(s, region, i)), 0, s->slab_words * sizeof(uint64_t));
+}
+
+/* Slabs start .. end - 1: their whole pages go. If the system keeps some (mlock(2)) their slabs stay as they are, but
+ * count as without pages: it would say the same the next time. */
 static size_t discard_run(struct region *region, uint32_t start, uint32_t end)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -181,22 +191,18 @@ static size_t discard_run(struct region *region, uint32_t start, uint32_t end)
 	uintptr_t from = (base + ((uintptr_t)start << shift) + page - 1) & ~(page - 1);
 	uintptr_t to = (base + ((uintptr_t)end << shift)) & ~(page - 1);
 	int saved = errno;
-	int ret = to > from ? madvise((void *)from, to - from, MADV_DONTNEED) : 0;
+	int ret = to > from ? madvise((void *)from, to - from, MADV_DONTNEED) : -1;
 
 	errno = saved;
-	return to > from && !ret ? to - from : 0;
-}
+	if (ret)
+		return 0;
+	for (uint32_t i = start; i < end; i++) {
+		const uintptr_t slab = base + ((uintptr_t)i << shift);
 
-/* A slab loses its pages: its objects are to be constructed again. */
-static void slab_discard(struct region *region, uint32_t i)
-{
-	const struct sheaf_slab *s = region->owner;
-	uint64_t bit = (uint64_t)1 << i % 64;
-
-	region->dirty_bits[i / 64] &= ~bit;
-	region->aging_bits[i / 64] &= ~bit;
-	if (s->ctor)
-		memset(slab_made(s, slab_head(s, region, i)), 0, s->slab_words * sizeof(uint64_t));
+		if (slab >= from && slab + ((uintptr_t)1 << shift) <= to)
+			slab_discard(region, i);
+	}
+	return to - from;
 }
 
 size_t region_discard(struct region *region, const uint64_t *set)
@@ -207,7 +213,8 @@ size_t region_discard(struct region *region, const uint64_t *set)
 
 	for (uint32_t i = 0; i <= slabs; i++) {
 		if (i < slabs && (set[i / 64] & region->dirty_bits[i / 64]) >> i % 64 & 1) {
-			slab_discard(region, i);
+			region->dirty_bits[i / 64] &= ~((uint64_t)1 << i % 64);
+			region->aging_bits[i / 64] &= ~((uint64_t)1 << i % 64);
 			continue;
 		}
 		if (start < i)

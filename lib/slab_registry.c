@@ -14,9 +14,10 @@
  * have no magic word in them. One map serves all backends, so that an object given
  * to the wrong one is told from a pointer that never was an object.
  *
- * 1 A slot holds a region from region_enter() to region_leave(). The object that is
- *   being freed is out, so its region does not leave meanwhile: what a lawful free
- *   reads stays valid. The store of a region is a release, its partner is the
+ * 1 A slot holds a region from region_enter() to region_leave(), or to region_hide() where that comes before. The
+ *   object that is being freed is out, so its region does not leave meanwhile: what a lawful free
+ *   reads stays valid. An unlawful one, of what is free already, looks under the mutex of the node, under which
+ *   the region is hidden before it goes; but on a machine with several nodes it asks for the node before, without. The store of a region is a release, its partner is the
  *   acquire in region_find(), and it publishes the constant fields of the region.
  * 2 A leaf stays until no backend is left at the end of the process or library;
  *   only its touched pages cost memory. A tree needs no resizing, which is what
@@ -75,6 +76,11 @@ uint64_t region_enter(struct region *region)
 	}
 	pthread_mutex_unlock(&registry.mutex);
 	return regions;
+}
+
+void region_hide(struct region *region)
+{
+	store_release(&slab_map[root_index(region->base)][leaf_index(region->base)], NULL);
 }
 
 void region_leave(struct region *region)

@@ -51,6 +51,9 @@ static inline struct region *region_find(const void *address)
  * or 0 if there is no memory. */
 uint64_t region_enter(struct region *region);
 
+/* Nobody finds it on the map any more. Under the mutex of its node. */
+void region_hide(struct region *region);
+
 /* Take it off again, before its memory is unmapped. Blocking. */
 void region_leave(struct region *region);
 

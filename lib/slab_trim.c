@@ -44,6 +44,7 @@
 #include "slab_trim.h"
 
 #include "slab_region.h"
+#include "slab_registry.h"
 
 /* Regions looked at per hold of the mutex; at most one of them is given pages back of. */
 #define LOOK_MOST 64
@@ -99,6 +100,8 @@ static void region_shed(struct pass *pass, struct region *region)
 	list_remove(&region->all);
 	list_remove(&region->link);
 	list_add(&region->link, &pass->shed);
+	/* Who frees an object a second time finds no region that another thread is about to unmap. */
+	region_hide(region);
 }
 
 static uint64_t spare_limit(const struct pass *pass)

@@ -54,16 +54,19 @@ int sheaf_tree_prepare(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, ui
 {
 	/* Partner: publish_root(). Stale is as if the tree had changed just after. */
 	const uint32_t height = load_relaxed(&tree->height);
+	uint32_t objects;
 
 	if (!writes || writes > SHEAF_TREE_WRITES_MAX)
 		return -EINVAL;
 	/* No write has ended at an odd moment. */
 	*prep = (struct sheaf_tree_prep){.writes = writes, .height = height, .moment = 1};
-	prep->sheaf = sheaf_cache_prefill(
-		tree->nodes, (uint32_t)tree_bound(tree_objects(tree), height, 0, writes),
-		SHEAF_STRICT);
+	objects = (uint32_t)tree_bound(tree_objects(tree), height, 0, writes);
+	prep->sheaf = sheaf_cache_prefill(tree->nodes, objects, SHEAF_STRICT);
 	PROBE(tree_prepare, tree, writes, height, prep->sheaf);
-	return prep->sheaf ? 0 : -ENOMEM;
+	if (!prep->sheaf)
+		return -ENOMEM;
+	prep->surplus = sheaf_size(prep->sheaf) - objects;
+	return 0;
 }
 
 bool sheaf_tree_prepared_locked(const struct sheaf_tree *tree, const struct sheaf_tree_prep *prep)
@@ -78,7 +81,7 @@ bool sheaf_tree_prepared_locked(const struct sheaf_tree *tree, const struct shea
 		height = 1;
 	level_nodes = height ? tree->level_nodes[height - 1] : 0;
 	return tree_bound(tree_objects(tree), height, level_nodes ? level_nodes - 1 : 0,
-			  prep->writes) <= sheaf_size(prep->sheaf);
+			  prep->writes) <= sheaf_size(prep->sheaf) - prep->surplus;
 }
 
 void sheaf_tree_finish(struct sheaf_tree *tree, struct sheaf_tree_prep *prep)

@@ -196,6 +196,8 @@ static int replay_file(const char *path, const struct options *options)
 	result = trace_read(&replay.trace, path);
 	if (!result)
 		result = plan_make(&replay.plan, &replay.trace);
+	if (!result && !replay.plan.spaces)
+		result = trace_fail(&replay.trace, 0, "no address space in it");
 	if (!result && options->readers)
 		result = shadow_make(&replay.shadow, &replay.plan, &replay.trace);
 	result = result ? fail(&replay) : replay_spaces(&replay, options);

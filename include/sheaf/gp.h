@@ -85,6 +85,10 @@ struct sheaf_gp_ops {
 	void (*arm)(struct sheaf_gp *gp, struct sheaf_gp_task *task);
 };
 
+/* Private: what a task is. Armed for nobody, the source had no thread: who arms it asks again. */
+#define SHEAF_GP_ARMED 1u
+#define SHEAF_GP_ARMED_FOR_NOBODY 2u
+
 /**
  * Work that a thread of a source does a while after it was asked to. In the caller's memory, which
  * is not a thread's stack; `run` and `delay_ns` are the caller's to fill, the rest is private.
@@ -93,12 +97,13 @@ struct sheaf_gp_ops {
 struct sheaf_gp_task {
 	/** What to do, on the source's thread, not inside a read section, one task at a time: must
 	 *  not wait for a grace period nor detach its own task. It may arm its own task again. A
-	 *  long period, or another task, delays it. */
+	 *  long period, the pause before one, or another task delays it. */
 	void (*run)(struct sheaf_gp_task *task);
 	/** Nanoseconds from the call that arms it to the run. */
 	uint64_t delay_ns;
 	/* private */
 	uint64_t due_ns;
+	/* 0, or SHEAF_GP_ARMED and so on. */
 	uint32_t armed;
 	struct sheaf_gp_task *next;
 };
@@ -231,7 +236,8 @@ static inline void sheaf_gp_detach(struct sheaf_gp *gp, struct sheaf_gp_task *ta
 
 /**
  * Ask for one run of an attached task, its delay from now. If it was asked for already that
- * one counts; a run that has begun does not.
+ * one counts; a run that has begun does not. If the source's thread cannot be had, it runs when
+ * that can, which each call tries anew.
  *
  * Context: any thread, also inside a read section. Does not block; may create the driver.
  * Ordering: releases the caller's writes to the run. Progress: wait-free.
@@ -239,7 +245,8 @@ static inline void sheaf_gp_detach(struct sheaf_gp *gp, struct sheaf_gp_task *ta
 static inline void sheaf_gp_arm(struct sheaf_gp *gp, struct sheaf_gp_task *task)
 {
 	/* acq_rel: who finds it armed is seen by the run, which clears it first */
-	if (!__atomic_exchange_n(&task->armed, 1, __ATOMIC_ACQ_REL) && gp->ops->arm)
+	if (__atomic_exchange_n(&task->armed, SHEAF_GP_ARMED, __ATOMIC_ACQ_REL) != SHEAF_GP_ARMED &&
+	    gp->ops->arm)
 		gp->ops->arm(gp, task);
 }
 

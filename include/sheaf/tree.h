@@ -174,12 +174,15 @@ struct sheaf_tree_prep {
 	uint32_t height;
 	/* Of the tree after the last of these writes. */
 	uint64_t moment;
+	/* Objects in the sheaf beyond what was asked for, which a strict one does not give. */
+	uint32_t surplus;
 };
 
 /**
  * Set nodes aside for @p writes writes, the worst case at the height that the tree has
- * now: for one write 3 * height (1 if empty), which is the most that can happen; for
- * more a proven sum that allows for growth in between. Proof in lib/tree.c.
+ * now: for one write 3 objects a level, and with SHEAF_TREE_GAPS 6 for each but the lowest (1 if
+ * empty, 4 at height 1 with gaps), which is the most that can happen; for more a proven sum that
+ * allows for growth in between. Proof in lib/tree.c.
  *
  * @param tree which
  * @param prep written; to be finished whether used or not; one thread at a time

@@ -106,7 +106,7 @@ void *sheaf_tree_prev_rcu(struct sheaf_tree_cursor *cursor);
 
 /**
  * Let go of the node that the cursor stands on, keeping its key: call it before the
- * read section ends or after a write, if the cursor is to go on later.
+ * read section ends or after a write, also one that failed, if the cursor is to go on later.
  *
  * Context: any. Ordering: none. Progress: wait-free.
  */
@@ -138,8 +138,9 @@ int sheaf_tree_cursor_store(struct sheaf_tree_cursor *cursor, uint64_t first, ui
 			    void *entry);
 
 /**
- * Erase the range that the cursor stands on, which then is paused there: next and prev go on
- * from its keys.
+ * Erase what the cursor stands on, its keys first to last; it then is paused there: next and prev
+ * go on from these keys. Of a range that sheaf_tree_next_rcu() has shown from the first key on that
+ * was not passed before, what is before that key stays.
  *
  * Context: under the writer lock, where the cursor has been set or moved.
  * Ordering, Progress: as sheaf_tree_store().

@@ -4,6 +4,7 @@
 #include "base/fork.h"
 
 #include "base/atomic.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -20,7 +21,7 @@ static void fork_prepare(void)
 	for (i = 0; i < FORK_LEVELS; i++) {
 		/* acquire: partner store in fork_handle() */
 		prepared[i] = load_acquire(&levels[i]);
-		if (prepared[i])
+		if (prepared[i] && prepared[i]->prepare)
 			prepared[i]->prepare();
 	}
 }
@@ -30,17 +31,19 @@ static void fork_parent(void)
 	int i;
 
 	for (i = FORK_LEVELS - 1; i >= 0; i--)
-		if (prepared[i])
+		if (prepared[i] && prepared[i]->parent)
 			prepared[i]->parent();
 }
 
 static void fork_child(void)
 {
-	int i;
+	/* They open and close files. */
+	int state = cancel_off(), i;
 
 	for (i = FORK_LEVELS - 1; i >= 0; i--)
-		if (prepared[i])
+		if (prepared[i] && prepared[i]->child)
 			prepared[i]->child();
+	cancel_on(state);
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;

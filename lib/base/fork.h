@@ -11,6 +11,7 @@
  *	FORK_STATS  waits for an update of statistics, which wants what the next two lock
  *	FORK_CACHE  holds back remote parties; they need slabs, and no driver
  *	FORK_SLAB   locks
+ *	FORK_PRESSURE  holds nothing; a child closes files
  */
 #ifndef BASE_FORK_H
 #define BASE_FORK_H
@@ -29,8 +30,9 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-enum fork_level { FORK_GP, FORK_CALLS, FORK_STATS, FORK_CACHE, FORK_SLAB, FORK_LEVELS };
+enum fork_level { FORK_GP, FORK_CALLS, FORK_STATS, FORK_CACHE, FORK_SLAB, FORK_PRESSURE, FORK_LEVELS };
 
+/* Each may be NULL. */
 struct fork_handlers {
 	void (*prepare)(void);
 	void (*parent)(void);

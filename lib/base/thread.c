@@ -3,16 +3,44 @@
 
 #include "thread.h"
 
-#include <signal.h>
+#include "base/memory.h"
 
-int thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg)
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+
+static int bring(struct thread_stack *stack, pthread_attr_t *attr)
 {
+	if (!stack->base) {
+		pthread_attr_getstacksize(attr, &stack->bytes);
+		stack->base = memory_map((size_t)sysconf(_SC_PAGESIZE), stack->bytes);
+	}
+	return stack->base ? pthread_attr_setstack(attr, stack->base, stack->bytes) : EAGAIN;
+}
+
+int thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg, struct thread_stack *stack)
+{
+	pthread_attr_t attr;
 	sigset_t all, old;
 	int err;
 
+	err = pthread_attr_init(&attr);
+	if (err)
+		return -err;
+	if (stack)
+		err = bring(stack, &attr);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = -pthread_create(thread, NULL, run, arg);
+	if (!err)
+		err = pthread_create(thread, &attr, run, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return err;
+	pthread_attr_destroy(&attr);
+	return -err;
+}
+
+void thread_stack_end(struct thread_stack *stack)
+{
+	if (stack->base)
+		memory_unmap(stack->base, stack->bytes);
+	stack->base = NULL;
 }

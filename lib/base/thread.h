@@ -7,9 +7,23 @@
 #define BASE_THREAD_H
 
 #include <pthread.h>
+#include <stddef.h>
 
-/* Makes a thread that has all signals blocked. 0 or -errno. */
-int thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg);
+/*
+ * A stack that no thread had. In a child of fork(2), pthread_create(3) gives out those of threads that are not
+ * there any more, zeroed, with the registrations that liburcu keeps there in a list.
+ */
+struct thread_stack {
+	void *base;
+	size_t bytes;
+};
+
+/*
+ * Makes a thread that has all signals blocked. In a child on `stack`, which is mapped if it is not there yet, and
+ * stays the caller's, for the next thread or thread_stack_end() after the join; else stack is NULL. 0 or -errno.
+ */
+int thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg, struct thread_stack *stack);
+void thread_stack_end(struct thread_stack *stack);
 
 /*
  * No function of the library is a cancellation point: who ended in the middle would leave locks taken,

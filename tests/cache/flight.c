@@ -789,6 +789,107 @@ START_TEST(throttle_asks_for_callbacks)
 }
 END_TEST
 
+/* Its section is what another one waits for, running the period itself; in the midst of it this one retires. */
+static void *retire_meanwhile(void *arg)
+{
+	rcu_register_thread();
+	sheaf_gp_read_lock(&urcu.gp);
+	store_release(&reading, 1);
+	while (!cache_stats(cache).throttled)
+		test_sleep_ms(1);
+	test_sleep_ms(50);
+	retire(4 * CAPACITY, 2 * CAPACITY);
+	seal();
+	sheaf_gp_read_unlock(&urcu.gp);
+	rcu_unregister_thread();
+	return arg;
+}
+
+/* Where no thread can be made, nobody's throttling depends on another one's. */
+START_TEST(throttle_beside_others_without_threads)
+{
+	struct sheaf_cache_attr attr = with_callback(SHEAF_RIPE_BY_DRIVER);
+	pthread_attr_t small;
+	pthread_t reader;
+
+	attr.rcu_soft_limit = attr.rcu_hard_limit = CAPACITY;
+	begin_urcu(attr);
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 1 << 20);
+	refuse_threads(true);
+	get(6 * CAPACITY);
+	retire(0, 4 * CAPACITY);
+	seal();
+	store_relaxed(&reading, 0);
+	ck_assert_int_eq(pthread_create(&reader, &small, retire_meanwhile, NULL), 0);
+	while (!load_acquire(&reading))
+		test_pause();
+	ck_assert_int_eq(sheaf_cache_throttle(cache), 0);
+	pthread_join(reader, NULL);
+	ck_assert_int_eq(sheaf_cache_throttle(cache), 0);
+	ck_assert_uint_le(in_flight(), CAPACITY);
+	refuse_threads(false);
+	end_urcu();
+	ck_assert_uint_eq(ripe.objects, 6 * CAPACITY);
+	pthread_attr_destroy(&small);
+}
+END_TEST
+
+/* The callback allocates from another cache, whose callback allocates from this one. */
+static struct sheaf_cache *pair[2];
+static unsigned depth, deepest;
+
+static void cross_fn(void *arg, struct sheaf *sheaf)
+{
+	struct sheaf_cache *other = pair[arg == &pair[0]];
+	void *object;
+
+	(void)sheaf;
+	if (!other)
+		return;
+	deepest = ++depth > deepest ? depth : deepest;
+	object = sheaf_cache_alloc(other, 0);
+	sheaf_cache_free(other, object);
+	depth--;
+}
+
+/* No callback is called inside itself, nor through another cache's. */
+START_TEST(callbacks_do_not_nest_in_themselves)
+{
+	struct sheaf_gp_manual manual;
+	void *held[2][8 * CAPACITY];
+
+	depth = deepest = 0;
+	sheaf_gp_manual_init(&manual, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct sheaf_cache_attr attr = {.size = sizeof(attr), .object_size = 64,
+						      .capacity = CAPACITY, .nodes = 1,
+						      .gp = &manual.gp, .ripe = cross_fn,
+						      .ripe_arg = &pair[i]};
+
+		ck_assert_int_eq(sheaf_cache_create(&pair[i], &attr), 0);
+		ck_assert_uint_eq(sheaf_cache_alloc_bulk(pair[i], 0, 8 * CAPACITY, held[i]), 8 * CAPACITY);
+		sheaf_cache_shrink(pair[i]);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		for (unsigned k = 0; k < 8 * CAPACITY; k++)
+			sheaf_cache_free_rcu(pair[i], held[i][k]);
+		sheaf_cache_flush(pair[i]);
+	}
+	sheaf_gp_manual_step(&manual);
+	sheaf_gp_manual_step(&manual);
+	cross_fn(&pair[0], NULL);
+	ck_assert_uint_ge(deepest, 2);
+	ck_assert_uint_le(deepest, 3);
+	for (unsigned i = 0; i < 2; i++) {
+		struct sheaf_cache *ended = pair[i];
+
+		pair[i] = NULL;
+		ck_assert_int_eq(sheaf_cache_destroy(ended, NULL), 0);
+	}
+}
+END_TEST
+
 /* A callback of the driver makes and ends caches on the same source. */
 static void nest_fn(void *arg, struct sheaf *sheaf)
 {
@@ -874,6 +975,8 @@ int main(void)
 	tcase_add_test(tc, trickle_comes_back);
 	tcase_add_test(tc, slow_readers_do_not_make_it_grow);
 	tcase_add_test(tc, throttle_asks_for_callbacks);
+	tcase_add_test(tc, throttle_beside_others_without_threads);
+	tcase_add_test(tc, callbacks_do_not_nest_in_themselves);
 	tcase_add_test(tc, callbacks_by_the_driver_miss_nothing);
 	tcase_add_test(tc, callbacks_by_the_driver_make_caches);
 	tcase_add_test(tc, unused_cache_ends_anywhere);

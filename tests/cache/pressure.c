@@ -156,6 +156,36 @@ START_TEST(child_has_none)
 }
 END_TEST
 
+/* What a child opens under the numbers of its parent's watch is its own. */
+START_TEST(child_uses_the_numbers)
+{
+	struct sheaf_pressure_attr attr = {.size = sizeof(attr), .events = path};
+	int status, fd[16];
+	pid_t child;
+
+	ck_assert_int_eq(sheaf_pressure_start(&attr), 0);
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (!child) {
+		for (unsigned i = 3; i < 64; i++)
+			close((int)i);
+		for (unsigned i = 0; i < 16; i++)
+			fd[i] = dup(0);
+		if (_i && sheaf_pressure_start(&attr))
+			_exit(1);
+		if (sheaf_pressure_stop())
+			_exit(2);
+		for (unsigned i = 0; i < 16; i++)
+			if (fcntl(fd[i], F_GETFD) < 0)
+				_exit(3);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	sheaf_pressure_stop();
+}
+END_TEST
+
 static void *stop_watch(void *arg)
 {
 	store_release((uint32_t *)arg, 2);
@@ -219,6 +249,7 @@ int main(void)
 	tcase_add_test(tc, kernel_takes_the_trigger);
 	if (!test_valgrind()) {
 		tcase_add_test(tc, child_has_none);
+		tcase_add_loop_test(tc, child_uses_the_numbers, 0, 2);
 		tcase_add_test(tc, child_of_a_stop);
 	}
 	suite_add_tcase(suite, tc);

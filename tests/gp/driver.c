@@ -614,6 +614,62 @@ START_TEST(tasks_run_when_due)
 }
 END_TEST
 
+static void *wait_for_own(void *arg)
+{
+	return sheaf_gp_wait(&own.gp, sheaf_gp_ticket(&own.gp)) == 0 ? arg : NULL;
+}
+
+/* Armed where no thread can be made, also while one who waits runs a period: no arming counts as one that
+ * somebody will run. */
+START_TEST(task_armed_for_nobody)
+{
+	struct own_task task = {{.run = own_run}, 0, 0, 0};
+	pthread_attr_t attr;
+	pthread_t waiter;
+	void *ok;
+
+	own_begin(0);
+	ck_assert_int_eq(sheaf_gp_attach(&own.gp, &task.task), 0);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 1 << 20);
+	store_relaxed(&own_cost_us, 100000);
+	refuse_threads(true);
+	if (_i)
+		ck_assert_int_eq(pthread_create(&waiter, &attr, wait_for_own, &own), 0);
+	while (_i && !load_acquire(&own_periods))
+		test_pause();
+	sheaf_gp_arm(&own.gp, &task.task);
+	if (_i) {
+		pthread_join(waiter, &ok);
+		ck_assert_ptr_nonnull(ok);
+	}
+	ck_assert_uint_eq(load_acquire(&task.runs), 0);
+	refuse_threads(false);
+	sheaf_gp_arm(&own.gp, &task.task);
+	ck_assert(has_run(&task, 1));
+	sheaf_gp_detach(&own.gp, &task.task);
+	sheaf_gp_driver_fini(&own);
+	pthread_attr_destroy(&attr);
+}
+END_TEST
+
+/* Whoever makes the driver, for a ticket here: it finds what was armed before. */
+START_TEST(armed_for_nobody_waits_for_the_driver)
+{
+	struct own_task task = {{.run = own_run}, 0, 0, 0};
+
+	own_begin(0);
+	ck_assert_int_eq(sheaf_gp_attach(&own.gp, &task.task), 0);
+	refuse_threads(true);
+	sheaf_gp_arm(&own.gp, &task.task);
+	refuse_threads(false);
+	(void)sheaf_gp_ticket(&own.gp);
+	ck_assert(has_run(&task, 1));
+	sheaf_gp_detach(&own.gp, &task.task);
+	sheaf_gp_driver_fini(&own);
+}
+END_TEST
+
 static struct {
 	struct sheaf_gp_task task;
 	uint32_t begun;
@@ -698,6 +754,8 @@ int main(void)
 	tcase_add_test(tc, what_a_period_costs_spaces_them);
 	tcase_add_test(tc, giving_way_ends_with_the_period);
 	tcase_add_test(tc, tasks_run_when_due);
+	tcase_add_loop_test(tc, task_armed_for_nobody, 0, 2);
+	tcase_add_test(tc, armed_for_nobody_waits_for_the_driver);
 	tcase_add_test(tc, detach_while_the_driver_is_made);
 	tcase_add_test(tc, one_source_for_all);
 	suite_add_tcase(suite, tc);

@@ -371,8 +371,15 @@ START_TEST(period_after_the_hooks)
 	pid = fork();
 	if (pid == 0) {
 		hooks_child();
-		if (_i && sheaf_gp_wait(gp, ticket))
+		if (_i == 1 && sheaf_gp_wait(gp, ticket))
 			_exit(100);
+		/* Who only hurries and polls. */
+		for (uint64_t give_up = test_ms() + 5000; _i == 2 && !sheaf_gp_elapsed(gp, ticket);) {
+			sheaf_gp_hurry(gp);
+			if (test_ms() > give_up)
+				_exit(101);
+			test_pause();
+		}
 		_exit(use(ticket));
 	}
 	hooks_parent();
@@ -851,7 +858,7 @@ int main(void)
 	tcase_add_loop_test(tc, driver_pauses, HOOKS_FIRST, HOOKS);
 	tcase_add_loop_test(tc, ticket_of_before, 0, 2);
 	tcase_add_loop_test(tc, driver_in_a_period, HOOKS_FIRST, HOOKS);
-	tcase_add_loop_test(tc, period_after_the_hooks, 0, 2);
+	tcase_add_loop_test(tc, period_after_the_hooks, 0, 3);
 	tcase_add_loop_test(tc, driver_being_made, HOOKS_FIRST, HOOKS);
 	tcase_add_loop_test(tc, waiters_without_a_driver, HOOKS_FIRST, HOOKS);
 	tcase_add_test(tc, child_without_a_driver);

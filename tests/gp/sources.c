@@ -172,6 +172,21 @@ START_TEST(passes_if_and_only_if_right)
 }
 END_TEST
 
+/* One that is a reader as long as it is online, where the flavour has such, ends a source that has periods to run. */
+START_TEST(ended_by_a_reader)
+{
+	rcu_register_thread();
+	for (unsigned i = 0; i < 100; i++) {
+		ck_assert_int_eq(urcu_begin(0), 0);
+		sheaf_gp_ticket(&urcu.gp);
+		if (i % 2)
+			test_sleep_ms(1);
+		urcu_end();
+	}
+	rcu_unregister_thread();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("gp");
@@ -179,6 +194,7 @@ int main(void)
 
 	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_loop_test(tc, passes_if_and_only_if_right, 0, SOURCES);
+	tcase_add_test(tc, ended_by_a_reader);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }

@@ -285,6 +285,7 @@ void *disturber_run(void *arg)
 		fetch_add_relaxed(&d->steps, 1);
 		nanosleep(&rest, NULL);
 	}
+	store_release(&d->left, 1);
 	return NULL;
 }
 

@@ -58,22 +58,29 @@ static void nap(void)
 	nanosleep(&time, NULL);
 }
 
-/* Workers have no more time than the disturber: they are joined while they are watched. */
+static void watch_until_left(const struct worker *w)
+{
+	while (!load_acquire(&w->left)) {
+		source_tend();
+		watch();
+		nap();
+	}
+}
+
+/* All are joined while they are watched; workers have no more time than the disturber. */
 static void stop(pthread_t disturber)
 {
 	unsigned i;
 
 	store_relaxed(&torture.disturber_stop, 1);
+	watch_until_left(&torture.disturber);
 	pthread_join(disturber, NULL);
 	store_relaxed(&torture.disturber.doing, NULL);
 	disturber_undo();
 	store_relaxed(&torture.stop, 1);
 	for (i = 0; i < torture.options.threads; i++)
-		while (torture.workers[i].running && !load_acquire(&torture.workers[i].left)) {
-			source_tend();
-			watch();
-			nap();
-		}
+		if (torture.workers[i].running)
+			watch_until_left(&torture.workers[i]);
 	disturber_join(true);
 }
 
@@ -129,6 +136,7 @@ static void round_run(uint64_t ms)
 	for (i = 0; i < torture.options.threads; i++)
 		if (!worker_start(&torture.workers[i]))
 			fault("thread %u cannot be made", i);
+	store_relaxed(&torture.disturber.left, 0);
 	worker_note(&torture.disturber, "begin", "");
 	if (pthread_create(&disturber, NULL, disturber_run, &torture.disturber))
 		fault("the disturber cannot be made");
