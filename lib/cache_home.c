@@ -300,7 +300,8 @@ static void put_rest(struct sheaf_cache *cache, struct sheaf_barn *barn, struct 
 }
 
 /* One of a sheaf, the rest of which goes to a barn; NULL if it is empty. */
-static void *get_one(struct sheaf_cache *cache, struct sheaf_barn *barn, struct sheaf *sheaf, bool nowait)
+static void *get_one(struct sheaf_cache *cache, struct sheaf_barn *barn, struct sheaf *sheaf,
+		     bool nowait)
 {
 	void *object = sheaf_pop(sheaf);
 

@@ -215,7 +215,8 @@ bool cache_reclaim_refused(struct sheaf_cache *cache, unsigned flags)
 {
 	uint64_t freed;
 
-	if ((flags & (SHEAF_NOWAIT | CACHE_LAYERS_ONLY)) || budget_is_short() || cache_inside_ripe())
+	if ((flags & (SHEAF_NOWAIT | CACHE_LAYERS_ONLY)) || budget_is_short() ||
+	    cache_inside_ripe())
 		return false;
 	/* Not all that goes back is counted by who gives it: what was on its way home is not. */
 	freed = load_relaxed(&cache->backend_freed);

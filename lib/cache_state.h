@@ -508,7 +508,8 @@ static inline void cache_arm_trim(struct sheaf_cache *cache)
 {
 	if (cache->cross_of)
 		cache = cache->cross_of;
-	if (unlikely(load_relaxed(&cache->trim_task.armed) != SHEAF_GP_ARMED) && cache->trim_task.run)
+	if (unlikely(load_relaxed(&cache->trim_task.armed) != SHEAF_GP_ARMED) &&
+	    cache->trim_task.run)
 		sheaf_gp_arm(cache->trim_gp, &cache->trim_task);
 }
 

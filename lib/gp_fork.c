@@ -243,7 +243,8 @@ static unsigned find_flavor(const struct rcu_flavor_struct *flavor)
 /* To set the handlers twice does no harm. */
 int gp_fork_register(const struct rcu_flavor_struct *flavor)
 {
-	static const struct fork_handlers handlers = {gp_fork_prepare, gp_fork_parent, gp_fork_child};
+	static const struct fork_handlers handlers = {gp_fork_prepare, gp_fork_parent,
+						      gp_fork_child};
 	int err = fork_handle(FORK_GP, &handlers);
 	unsigned i;
 

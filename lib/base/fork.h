@@ -30,7 +30,15 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-enum fork_level { FORK_GP, FORK_CALLS, FORK_STATS, FORK_CACHE, FORK_SLAB, FORK_PRESSURE, FORK_LEVELS };
+enum fork_level {
+	FORK_GP,
+	FORK_CALLS,
+	FORK_STATS,
+	FORK_CACHE,
+	FORK_SLAB,
+	FORK_PRESSURE,
+	FORK_LEVELS
+};
 
 /* Each may be NULL. */
 struct fork_handlers {

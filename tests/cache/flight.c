@@ -862,13 +862,17 @@ START_TEST(callbacks_do_not_nest_in_themselves)
 	depth = deepest = 0;
 	sheaf_gp_manual_init(&manual, 0);
 	for (unsigned i = 0; i < 2; i++) {
-		const struct sheaf_cache_attr attr = {.size = sizeof(attr), .object_size = 64,
-						      .capacity = CAPACITY, .nodes = 1,
-						      .gp = &manual.gp, .ripe = cross_fn,
+		const struct sheaf_cache_attr attr = {.size = sizeof(attr),
+						      .object_size = 64,
+						      .capacity = CAPACITY,
+						      .nodes = 1,
+						      .gp = &manual.gp,
+						      .ripe = cross_fn,
 						      .ripe_arg = &pair[i]};
 
 		ck_assert_int_eq(sheaf_cache_create(&pair[i], &attr), 0);
-		ck_assert_uint_eq(sheaf_cache_alloc_bulk(pair[i], 0, 8 * CAPACITY, held[i]), 8 * CAPACITY);
+		ck_assert_uint_eq(sheaf_cache_alloc_bulk(pair[i], 0, 8 * CAPACITY, held[i]),
+				  8 * CAPACITY);
 		sheaf_cache_shrink(pair[i]);
 	}
 	for (unsigned i = 0; i < 2; i++) {

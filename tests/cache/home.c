@@ -248,6 +248,70 @@ START_TEST(alloc_on_a_node)
 }
 END_TEST
 
+/* Who retires what he has from another node gets it again from there, instead of more memory. */
+START_TEST(ripe_objects_come_back_on_any_node)
+{
+	begin((struct sheaf_cache_attr){0});
+	for (unsigned i = 0; i < 500; i++) {
+		void *object = sheaf_cache_alloc_node(cache, 0, 1);
+
+		ck_assert_int_eq(home(object), 1);
+		ck_assert(arena_own(&arena, object, ARENA_USER));
+		ck_assert(arena_disown(&arena, object, ARENA_USER));
+		sheaf_cache_free_rcu(cache, object);
+		if (i % CAPACITY == 0)
+			sheaf_gp_manual_step(&manual);
+		ck_assert_uint_le(arena_out(&arena), 8 * CAPACITY);
+	}
+	sheaf_cache_flush(cache);
+	end();
+}
+END_TEST
+
+/* They are not handed out as if they were of this node, nor do they take others with them. */
+START_TEST(ripe_objects_of_a_full_home)
+{
+	begin((struct sheaf_cache_attr){.barn_full = 1});
+	move_to(1);
+	get(0, 6 * CAPACITY);
+	put(4 * CAPACITY, 2 * CAPACITY);
+	move_to(0);
+	get(4 * CAPACITY, 4 * CAPACITY);
+	for (unsigned i = 0; i < 4 * CAPACITY; i++) {
+		for (unsigned k = i; k < 8 * CAPACITY; k += 4 * CAPACITY) {
+			ck_assert(arena_disown(&arena, objects[k], ARENA_USER));
+			sheaf_cache_free_rcu(cache, objects[k]);
+		}
+	}
+	ck_assert_int_eq(sheaf_cache_barrier(cache), -EDEADLK);
+	sheaf_gp_manual_step(&manual);
+	for (unsigned i = 0; i < 6 * CAPACITY; i++) {
+		get(i, 1);
+		ck_assert_int_eq(home(objects[i]), 0);
+	}
+	put(0, 6 * CAPACITY);
+	all_at_home();
+	end();
+}
+END_TEST
+
+/* What a look round finds on its way home may go to the backend, which has something then. */
+START_TEST(what_was_on_its_way_home_is_found)
+{
+	begin((struct sheaf_cache_attr){.barn_full = UINT32_MAX});
+	move_to(1);
+	get(0, CAPACITY);
+	move_to(0);
+	get(CAPACITY, CAPACITY);
+	arena.most = (unsigned)arena_out(&arena);
+	ck_assert_uint_eq(arena.most, 2 * CAPACITY);
+	put(0, 1);
+	get(0, 1);
+	put(0, 2 * CAPACITY);
+	end();
+}
+END_TEST
+
 START_TEST(local_prefill)
 {
 	struct sheaf *sheaf;
@@ -538,6 +602,9 @@ int main(void)
 	tcase_add_test(tc, visits_by_home);
 	tcase_add_test(tc, bulk_and_ripe_objects_are_sorted);
 	tcase_add_test(tc, alloc_on_a_node);
+	tcase_add_test(tc, ripe_objects_come_back_on_any_node);
+	tcase_add_test(tc, ripe_objects_of_a_full_home);
+	tcase_add_test(tc, what_was_on_its_way_home_is_found);
 	tcase_add_test(tc, local_prefill);
 	tcase_add_test(tc, prefill_while_the_capacity_falls);
 	tcase_add_test(tc, capacity_follows_local_load);

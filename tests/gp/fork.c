@@ -374,7 +374,8 @@ START_TEST(period_after_the_hooks)
 		if (_i == 1 && sheaf_gp_wait(gp, ticket))
 			_exit(100);
 		/* Who only hurries and polls. */
-		for (uint64_t give_up = test_ms() + 5000; _i == 2 && !sheaf_gp_elapsed(gp, ticket);) {
+		for (uint64_t give_up = test_ms() + 5000;
+		     _i == 2 && !sheaf_gp_elapsed(gp, ticket);) {
 			sheaf_gp_hurry(gp);
 			if (test_ms() > give_up)
 				_exit(101);

@@ -11,7 +11,9 @@
 #include "helpers.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -90,6 +92,37 @@ START_TEST(constructor_runs_once_per_page_life)
 	ck_assert_uint_eq(made.objects, 500 + 260);
 	assert_constructed(300, objects);
 	give(slab, 300, objects);
+	ck_assert_int_eq(sheaf_slab_destroy(slab), 0);
+}
+END_TEST
+
+/* Pages that the program has locked do not go, so what is on them is not constructed again. */
+START_TEST(objects_stay_with_their_pages)
+{
+	struct made made = {0, 0};
+	const struct sheaf_slab_attr attr = {
+		.size = sizeof(attr),
+		.object_size = 1000,
+		.nodes = 1,
+		.ctor = construct,
+		.ctor_arg = &made,
+	};
+	struct sheaf_slab *slab = make_with(&attr);
+	void *objects[325];
+	bool locked;
+
+	/* Five slabs. */
+	take(slab, 0, 325, objects);
+	locked = mlock((void *)((uintptr_t)objects[0] & ~(uintptr_t)(SHEAF_SLAB_REGION - 1)),
+		       SHEAF_SLAB_REGION) == 0;
+	give(slab, 324, objects);
+	ck_assert(!sheaf_slab_trim(slab) || !locked);
+	take(slab, 0, 324, objects);
+	ck_assert_uint_eq(made.objects, locked ? 325 : 325 + 260);
+	if (!locked)
+		printf("# memory cannot be locked\n");
+	assert_constructed(325, objects);
+	give(slab, 325, objects);
 	ck_assert_int_eq(sheaf_slab_destroy(slab), 0);
 }
 END_TEST
@@ -377,6 +410,7 @@ int main(void)
 	TCase *tc = tcase_create("features");
 
 	tcase_add_test(tc, constructor_runs_once_per_page_life);
+	tcase_add_test(tc, objects_stay_with_their_pages);
 	tcase_add_test(tc, regions_wait_for_their_ticket);
 	tcase_add_test(tc, pages_wait_for_their_ticket);
 	tcase_add_test(tc, child_goes_on_without_the_ticket_of_another);
