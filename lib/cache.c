@@ -79,6 +79,14 @@ size_t sheaf_discard(struct sheaf_cache *cache, struct sheaf *sheaf)
 	return n;
 }
 
+/* Operations of backends that this thread is in: a backend may use caches. */
+static __thread unsigned inside __attribute__((tls_model("initial-exec")));
+
+bool cache_inside_backend(void)
+{
+	return inside != 0;
+}
+
 size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, size_t n,
 		      size_t least, void **objects)
 {
@@ -93,8 +101,10 @@ size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, 
 		return 0;
 	/* Before they are there: F9 in cache_fork.c. */
 	fetch_add_relaxed(&cache->backend_allocated, may);
+	inside++;
 	got = cache->backend.ops->alloc_bulk(cache->backend.ctx, (int)numa,
 					     flags & SHEAF_NOWAIT, may, objects);
+	inside--;
 	if (unlikely(cache->watch))
 		got = watch_came(cache, got, objects);
 	if (got < may) {
@@ -120,7 +130,9 @@ void backend_put(struct sheaf_cache *cache, size_t n, void *const *objects)
 		blocks_out(cache, n, objects);
 	fetch_add_relaxed(&cache->backend_free_trips, 1);
 	PROBE(backend_free, PROBE_CACHE(cache), n);
+	inside++;
 	cache->backend.ops->free_bulk(cache->backend.ctx, n, objects);
+	inside--;
 	/* After they are gone: F9 in cache_fork.c. release: G6 in cache_stats.c */
 	fetch_add_release(&cache->backend_freed, n);
 	if (!cache->cross_of)

@@ -86,7 +86,7 @@ static void let_go_in_child(struct sheaf_cache *cache)
 	pthread_mutex_init(&cache->trim_lock, NULL);
 	/* Who held it was waiting for transits; nobody is in one any more. */
 	pthread_mutex_init(&cache->phase_lock, NULL);
-	fork_unlock(&cache->remote_lock);
+	fork_unlock_in_child(&cache->remote_lock);
 }
 
 static void prepare(void)

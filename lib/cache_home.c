@@ -324,8 +324,9 @@ static void *get_from(struct sheaf_cache *cache, unsigned flags, unsigned numa)
 		if (sheaf)
 			return get_one(cache, &first[i].barn, sheaf, nowait);
 	}
-	/* As allocation on the own node does: what is in flight has a limit. */
-	sheaf = cache_take_ripe(cache, first, flags);
+	/* As allocation on the own node does: what is in flight has a limit. Where nobody knows whose they are, only
+	 * above that. */
+	sheaf = cache->cross ? cache_take_ripe(cache, first, flags) : NULL;
 	if (!sheaf && !nowait)
 		sheaf = cache_wait_ripe(cache, first);
 	object = sheaf ? get_one(cache, &first->barn, sheaf, nowait) : NULL;

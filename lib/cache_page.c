@@ -64,6 +64,8 @@ static struct {
 	uint32_t published;
 	bool on;
 	bool in_child;
+	/* The thread has ended, or is about to. */
+	uint32_t ended;
 	pid_t pid;
 	pthread_t thread;
 	struct thread_stack stack;
@@ -252,7 +254,24 @@ static void *run(void *arg)
 			rest();
 		served = request;
 	}
+	store_release(&page.ended, 1);
+	futex_wake(&page.ended);
 	return arg;
+}
+
+/* Others write to the word as well, and may put an older number over ours: so until the thread has heard. */
+static void thread_end(void)
+{
+	do {
+		pthread_mutex_lock(&page.lock);
+		page.end = true;
+		(void)fetch_add_acq_rel(&page.head->request, 1);
+		page_wake(&page.head->request);
+		pthread_mutex_unlock(&page.lock);
+		futex_wait(&page.ended, 0, clock_ns() + APART_NS);
+	} while (!load_acquire(&page.ended));
+	pthread_join(page.thread, NULL);
+	thread_stack_end(&page.stack);
 }
 
 static bool lock_file(int fd)
@@ -330,6 +349,7 @@ static int page_open(void)
 		(void)snprintf(page.head->program, sizeof(page.head->program), "%s",
 			       program_invocation_short_name);
 		page.end = false;
+		page.ended = 0;
 		page.serial = 0;
 		page.updates = 0;
 		err = thread_start(&page.thread, run, NULL, page.in_child ? &page.stack : NULL);
@@ -418,13 +438,7 @@ void page_leave(bool published)
 	state = cancel_off();
 	pthread_mutex_lock(&page.life);
 	if (!--page.published && page.on) {
-		pthread_mutex_lock(&page.lock);
-		page.end = true;
-		(void)fetch_add_acq_rel(&page.head->request, 1);
-		page_wake(&page.head->request);
-		pthread_mutex_unlock(&page.lock);
-		pthread_join(page.thread, NULL);
-		thread_stack_end(&page.stack);
+		thread_end();
 		page_close();
 		page.on = false;
 	}

@@ -436,6 +436,9 @@ void cache_ripe_in(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait);
 /* Is the calling thread inside the callback of any cache? */
 bool cache_inside_ripe(void);
 
+/* Is the calling thread in an operation of a backend? */
+bool cache_inside_backend(void);
+
 /* Flag of cache_get(): not from the backend. */
 #define CACHE_LAYERS_ONLY (1u << 31)
 

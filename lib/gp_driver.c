@@ -84,7 +84,7 @@
  *      other number means none. So nobody waits in a child for who has vanished, and no
  *      handler has to find the source. The rest may be as it was: ASLEEP or hurried without
  *      a driver cost a wake-up of nobody, or one pause; a driver that finds them takes them
- *      for its own. The next ticket, wait or hurry makes a driver; polling alone does not.
+ *      for its own. The next ticket, wait, hurry or arming makes a driver; polling alone does not.
  *  G8  The driver of a child takes no thread's place. liburcu keeps the registrations of
  *      vanished readers in a list through their thread-local storage, which is on their
  *      stacks; pthread_create() gives those out anew, zeroed. So the driver brings a stack.

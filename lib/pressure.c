@@ -8,8 +8,9 @@
  * thread sleeps in poll(2) on both and on an eventfd that ends it.
  *
  * A child of fork(2) has no watch. It closes its copies of the files at once, while the numbers are those of
- * before: later the program may have closed them, and have other files there. So a number is in the table only
- * while it is ours, in the middle of an open or close by another thread rather not: then a copy stays open.
+ * before: later the program may have closed them, and have other files there. A number is taken out of the table
+ * before it is closed. The kernel copies files before memory, so one that came in between may have been another's
+ * file in the copy: the child closes what was there before the fork began. At worst a copy stays open.
  */
 #define _GNU_SOURCE
 #include <sheaf/pressure.h>
@@ -65,8 +66,23 @@ static void close_all(void)
 	}
 }
 
+static __thread int before_fork[FDS];
+
+static void fork_prepare(void)
+{
+	int i;
+
+	for (i = 0; i < FDS; i++)
+		before_fork[i] = load_relaxed(&watch.fds[i]);
+}
+
 static void fork_child(void)
 {
+	int i;
+
+	for (i = 0; i < FDS; i++)
+		if (watch.fds[i] != before_fork[i])
+			watch.fds[i] = -1;
 	close_all();
 	watch.on = false;
 	watch.in_child = true;
@@ -74,7 +90,7 @@ static void fork_child(void)
 
 static int handle_forks(void)
 {
-	static const struct fork_handlers handlers = {.child = fork_child};
+	static const struct fork_handlers handlers = {.prepare = fork_prepare, .child = fork_child};
 	/* Else the lock would not know of forks. */
 	int err = gp_fork_register(NULL);
 

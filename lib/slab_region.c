@@ -172,17 +172,32 @@ size_t region_destroy_all(struct list *regions)
 	return n;
 }
 
-/* A slab has lost its pages: its objects are to be constructed again. */
-static void slab_discard(struct region *region, uint32_t i)
+/* Pages have gone: the objects of their slabs are to be constructed again. */
+static void lost(struct region *region, uintptr_t from, uintptr_t to)
 {
 	const struct sheaf_slab *s = region->owner;
+	const uintptr_t base = (uintptr_t)region->base;
+	uint32_t i = (uint32_t)((from - base) >> s->slab_shift);
+	const uint32_t last = (uint32_t)((to - 1 - base) >> s->slab_shift);
 
-	if (s->ctor)
+	for (; s->ctor && i <= last; i++)
 		memset(slab_made(s, slab_head(s, region, i)), 0, s->slab_words * sizeof(uint64_t));
 }
 
-/* Slabs start .. end - 1: their whole pages go. If the system keeps some (mlock(2)) their slabs stay as they are, but
- * count as without pages: it would say the same the next time. */
+static bool drop(uintptr_t from, uintptr_t to)
+{
+	int saved = errno;
+	bool dropped = madvise((void *)from, to - from, MADV_DONTNEED) == 0;
+
+	errno = saved;
+	return dropped;
+}
+
+/*
+ * Slabs start .. end - 1: their whole pages go. Where the program has locked some (mlock(2)) the system stops at
+ * the first, so they are tried one by one. What stays counts as gone for all that, or it would be tried again with
+ * each free; only its objects stay constructed.
+ */
 static size_t discard_run(struct region *region, uint32_t start, uint32_t end)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -190,19 +205,21 @@ static size_t discard_run(struct region *region, uint32_t start, uint32_t end)
 	uint32_t shift = region->owner->slab_shift;
 	uintptr_t from = (base + ((uintptr_t)start << shift) + page - 1) & ~(page - 1);
 	uintptr_t to = (base + ((uintptr_t)end << shift)) & ~(page - 1);
-	int saved = errno;
-	int ret = to > from ? madvise((void *)from, to - from, MADV_DONTNEED) : -1;
+	size_t bytes = 0;
 
-	errno = saved;
-	if (ret)
+	if (to <= from)
 		return 0;
-	for (uint32_t i = start; i < end; i++) {
-		const uintptr_t slab = base + ((uintptr_t)i << shift);
-
-		if (slab >= from && slab + ((uintptr_t)1 << shift) <= to)
-			slab_discard(region, i);
+	if (drop(from, to)) {
+		lost(region, from, to);
+		return to - from;
 	}
-	return to - from;
+	for (; from < to; from += page) {
+		if (!drop(from, from + page))
+			continue;
+		lost(region, from, from + page);
+		bytes += page;
+	}
+	return bytes;
 }
 
 size_t region_discard(struct region *region, const uint64_t *set)

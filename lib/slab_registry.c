@@ -162,11 +162,13 @@ static void fork_child(void)
 	for (struct list *l = registry.slabs.next; l != &registry.slabs; l = l->next) {
 		struct sheaf_slab *s = container_of(l, struct sheaf_slab, link);
 
-		for (unsigned i = 0; i < s->nodes; i++)
+		for (unsigned i = 0; i < s->nodes; i++) {
 			if (s->node[i].aging == AGE_TAKING)
 				s->node[i].aging = AGE_NONE;
+			fork_unlock_in_child(&s->node[i].mutex);
+		}
 	}
-	fork_parent();
+	pthread_mutex_unlock(&registry.mutex);
 }
 
 static int handle_forks(void)

@@ -77,7 +77,7 @@ build() {
 
 	echo "== $name"
 	builds="$builds $dir"
-	rm -f "$dir"/meson-logs/testlog*.json
+	rm -f "$dir"/meson-logs/*.json
 	if ! configure "$name" "$2" || ! { [ "${4-}" = needed ] || ninja -C "$dir" --quiet; }; then
 		status=1
 		return 0

@@ -228,7 +228,8 @@ void *sheaf_cache_alloc(struct sheaf_cache *cache, unsigned flags);
  * What a free finds on another node than its own goes back to the barn of that node, so
  * with a backend that knows nodes (the slab backend does) sheaf_cache_alloc() hands out
  * memory of the caller's node too; lib/cache_home.c says when not. Where the node has no memory
- * the object is another one's.
+ * the object is another one's; so may one be that was retired, under SHEAF_NOWAIT if its own node's barn
+ * is full, and with a backend that does not know nodes if more is in flight than the soft limit.
  *
  * Context, Ordering: as sheaf_cache_alloc(). Progress: as there; for another node than the
  *	caller's a barn visit each time.
@@ -503,6 +504,10 @@ void sheaf_cache_set_budget(struct sheaf_cache *cache, uint64_t bytes);
  * cache is made: bytes, or with K, M or G.
  *
  * @param bytes of objects; 0 for no limit
+ *
+ * Where it is used up, an allocation takes back what other caches have free, by free_bulk of their
+ * backends: so who allocates holds no lock that the backend of any cache wants. An allocation
+ * by a backend takes from its own cache only.
  *
  * Context: as sheaf_trim(). Ordering: none. Progress: blocking.
  */

@@ -85,8 +85,10 @@ struct sheaf_gp_ops {
 	void (*arm)(struct sheaf_gp *gp, struct sheaf_gp_task *task);
 };
 
-/* Private: what a task is. Armed for nobody, the source had no thread: who arms it asks again. */
+/** What a task's word says, for sources of your own kind: armed, by one who asked the source. */
 #define SHEAF_GP_ARMED 1u
+/** Armed where the source had no thread and could have none: it runs when there is one, and who arms
+ *  it asks again. */
 #define SHEAF_GP_ARMED_FOR_NOBODY 2u
 
 /**
@@ -237,7 +239,7 @@ static inline void sheaf_gp_detach(struct sheaf_gp *gp, struct sheaf_gp_task *ta
 /**
  * Ask for one run of an attached task, its delay from now. If it was asked for already that
  * one counts; a run that has begun does not. If the source's thread cannot be had, it runs when
- * that can, which each call tries anew.
+ * that can, which each call tries anew, its delay from then.
  *
  * Context: any thread, also inside a read section. Does not block; may create the driver.
  * Ordering: releases the caller's writes to the run. Progress: wait-free.

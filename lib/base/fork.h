@@ -11,7 +11,7 @@
  *	FORK_STATS  waits for an update of statistics, which wants what the next two lock
  *	FORK_CACHE  holds back remote parties; they need slabs, and no driver
  *	FORK_SLAB   locks
- *	FORK_PRESSURE  holds nothing; a child closes files
+ *	FORK_PRESSURE  holds nothing; a child closes files, and those that were there before
  */
 #ifndef BASE_FORK_H
 #define BASE_FORK_H
@@ -85,6 +85,16 @@ static inline void fork_unlock(pthread_mutex_t *lock)
 	__tsan_mutex_post_lock(lock, __tsan_mutex_try_lock, 0);
 #endif
 	pthread_mutex_unlock(lock);
+}
+
+/* In a child of a program with threads the checker does not see what is unlocked. */
+static inline void fork_unlock_in_child(pthread_mutex_t *lock)
+{
+#if defined(BASE_TSAN)
+	pthread_mutex_init(lock, NULL);
+#else
+	pthread_mutex_unlock(lock);
+#endif
 }
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "thread.h"
 
+#include "base/atomic.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -40,7 +41,11 @@ int thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg, struct t
 
 void thread_stack_end(struct thread_stack *stack)
 {
-	if (stack->base)
-		memory_unmap(stack->base, stack->bytes);
+	void *base = stack->base;
+
+	/* In this order: a child that is made here must not believe in it. */
 	stack->base = NULL;
+	compiler_barrier();
+	if (base)
+		memory_unmap(base, stack->bytes);
 }

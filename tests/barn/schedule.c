@@ -136,7 +136,9 @@ static unsigned decide(unsigned ways, bool forced)
 		way = ways > 1 ? draw(ways, forced) : 0;
 	else if (s.decisions < s.repeated)
 		way = s.chosen[s.decisions];
-	if (way >= ways) {
+	/* The same choices must lead to the same place, or what was not tried counts as tried. */
+	if (way >= ways ||
+	    (!s.schedule->seed && s.decisions < s.repeated && ways != s.ways[s.decisions])) {
 		fprintf(stderr, "a run cannot be repeated: decision %u\n", s.decisions);
 		abort();
 	}

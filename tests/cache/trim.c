@@ -216,6 +216,72 @@ static void *ask(void *arg)
 	return NULL;
 }
 
+/* A backend that takes what it hands out from another cache, under a lock of its own. */
+static struct sheaf_cache *below;
+static bool locked;
+static unsigned entered_twice;
+
+static size_t stacked_alloc(void *ctx, int node, unsigned flags, size_t n, void **found)
+{
+	(void)ctx;
+	(void)node;
+	entered_twice += locked;
+	locked = true;
+	n = sheaf_cache_alloc_bulk(below, flags, n, found);
+	locked = false;
+	return n;
+}
+
+static void stacked_free(void *ctx, size_t n, void *const *given)
+{
+	(void)ctx;
+	entered_twice += locked;
+	locked = true;
+	sheaf_cache_free_bulk(below, n, given);
+	locked = false;
+}
+
+/* At the end of the process's budget no backend is called while this thread is in one. */
+START_TEST(backends_are_not_entered_twice)
+{
+	static const struct sheaf_backend_ops ops = {
+		.name = "stacked", .alloc_bulk = stacked_alloc, .free_bulk = stacked_free};
+	struct sheaf_cache_attr attr = {.size = sizeof(attr),
+					.object_size = SIZE,
+					.capacity = CAPACITY,
+					.nodes = 1,
+					.trim_us = UINT32_MAX};
+	struct sheaf_cache *plain, *upper, *third;
+	void *some[16 * CAPACITY];
+	size_t n;
+
+	entered_twice = 0;
+	/* The first to give back. */
+	ck_assert_int_eq(sheaf_cache_create(&plain, &attr), 0);
+	ck_assert_uint_eq(sheaf_cache_alloc_bulk(plain, 0, 8 * CAPACITY, some), 8 * CAPACITY);
+	sheaf_cache_free_bulk(plain, 8 * CAPACITY, some);
+	ck_assert_int_eq(sheaf_cache_create(&below, &attr), 0);
+	attr.backend = (struct sheaf_backend){&ops, NULL};
+	ck_assert_int_eq(sheaf_cache_create(&upper, &attr), 0);
+	ck_assert_int_eq(sheaf_cache_create(&third, &attr), 0);
+	/* This one has free objects as well, the budget is what is there, and another one wants some. */
+	ck_assert_uint_eq(sheaf_cache_alloc_bulk(third, 0, 16 * CAPACITY, some), 16 * CAPACITY);
+	sheaf_cache_free_bulk(third, 16 * CAPACITY, some);
+	sheaf_cache_shrink(below);
+	sheaf_set_budget(sheaf_budget_used());
+	for (n = 0; n < 4 * CAPACITY && (some[n] = sheaf_cache_alloc(upper, 0)); n++)
+		;
+	ck_assert_uint_ge(n, CAPACITY);
+	ck_assert_uint_eq(entered_twice, 0);
+	sheaf_set_budget(0);
+	sheaf_cache_free_bulk(upper, n, some);
+	ck_assert_int_eq(sheaf_cache_destroy(third, NULL), 0);
+	ck_assert_int_eq(sheaf_cache_destroy(upper, NULL), 0);
+	ck_assert_int_eq(sheaf_cache_destroy(below, NULL), 0);
+	ck_assert_int_eq(sheaf_cache_destroy(plain, NULL), 0);
+}
+END_TEST
+
 START_TEST(budget_holds_in_a_crowd)
 {
 	const uint64_t most = 40;
@@ -603,6 +669,7 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(tc, free_objects_elsewhere_come_first, 0, 2);
 	tcase_add_test(tc, who_waits_gets_what_comes_back);
 	tcase_add_test(tc, budget_of_the_process);
+	tcase_add_test(tc, backends_are_not_entered_twice);
 	tcase_add_test(tc, budget_holds_in_a_crowd);
 	if (!test_valgrind())
 		tcase_add_test(tc, budget_of_the_environment);

@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -109,18 +109,22 @@ START_TEST(objects_stay_with_their_pages)
 	};
 	struct sheaf_slab *slab = make_with(&attr);
 	void *objects[325];
+	uintptr_t from;
 	bool locked;
 
 	/* Five slabs. */
 	take(slab, 0, 325, objects);
-	locked = mlock((void *)((uintptr_t)objects[0] & ~(uintptr_t)(SHEAF_SLAB_REGION - 1)),
-		       SHEAF_SLAB_REGION) == 0;
-	give(slab, 324, objects);
-	ck_assert(!sheaf_slab_trim(slab) || !locked);
-	take(slab, 0, 324, objects);
-	ck_assert_uint_eq(made.objects, locked ? 325 : 325 + 260);
+	/* All of it, or one page of the third slab. Checkers make mlock(2) do nothing. */
+	from = (uintptr_t)objects[_i ? 150 : 0] & ~(uintptr_t)((_i ? 4096 : SHEAF_SLAB_REGION) - 1);
+	locked = syscall(SYS_mlock, from, (size_t)(_i ? 4096 : SHEAF_SLAB_REGION)) == 0;
 	if (!locked)
 		printf("# memory cannot be locked\n");
+	give(slab, 324, objects);
+	ck_assert(!sheaf_slab_trim(slab) == (locked && !_i));
+	take(slab, 0, 324, objects);
+	ck_assert_uint_le(made.objects, 325 + 260);
+	ck_assert_uint_ge(made.objects, locked ? 325 : 325 + 260);
+	ck_assert(made.objects == 325 || !locked || _i);
 	assert_constructed(325, objects);
 	give(slab, 325, objects);
 	ck_assert_int_eq(sheaf_slab_destroy(slab), 0);
@@ -410,7 +414,7 @@ int main(void)
 	TCase *tc = tcase_create("features");
 
 	tcase_add_test(tc, constructor_runs_once_per_page_life);
-	tcase_add_test(tc, objects_stay_with_their_pages);
+	tcase_add_loop_test(tc, objects_stay_with_their_pages, 0, 2);
 	tcase_add_test(tc, regions_wait_for_their_ticket);
 	tcase_add_test(tc, pages_wait_for_their_ticket);
 	tcase_add_test(tc, child_goes_on_without_the_ticket_of_another);

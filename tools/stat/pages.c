@@ -27,7 +27,7 @@
 #define PATIENCE_NS UINT64_C(2000000000)
 /* A program has its lock by then. */
 #define YOUNG_S 10
-#define RECORDS_MOST (UINT32_C(1) << 20)
+#define RECORDS_MOST (UINT32_C(1) << 14)
 #define RECORD_MOST (UINT32_C(1) << 16)
 /* What the first release has. */
 #define RECORD_LEAST offsetof(struct sheaf_cache_stats, held_slots)
@@ -250,6 +250,9 @@ enum found look_update(struct look *look)
 			return FOUND_LEFT;
 		if (now_ns() >= end)
 			return FOUND_SILENT;
+		/* Another one who asked at the same time may have put his number, which was lower, over ours. */
+		if ((int32_t)(r.head.request - request) < 0 && !ask(look, &request))
+			return FOUND_BROKEN;
 		wait_serial(look, r.head.serial);
 	}
 	if (found != FOUND)
