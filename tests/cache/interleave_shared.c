@@ -19,12 +19,18 @@
  * Budgets.
  */
 static unsigned reserved;
+/* What is asked for or held now, and the most of it while each thread was in its call. */
+static unsigned claimed;
+static unsigned peak[SCHEDULE_THREADS];
+/* Had before anybody claims. */
+static uint64_t base;
 
 static void begin_budget(void)
 {
 	sheaf_set_budget(0);
-	reserved = 0;
+	reserved = claimed = 0;
 	stage_begin_with((struct sheaf_cache_attr){.budget = (OUT + MORE) * 16}, false);
+	base = stage_cache->used;
 }
 
 /* That of the process is the lower one. */
@@ -39,26 +45,30 @@ static unsigned room(void)
 	return (unsigned)(budget_least(stage_cache) / 16) - OUT;
 }
 
-/* What is refused was there for the whole time of the call: others had it then. */
-static void reserve(size_t n)
+/* Nobody is refused anything while all that was claimed during the call fits. */
+static void reserve(unsigned me, unsigned n)
 {
-	unsigned before = reserved;
-	size_t got = budget_reserve(stage_cache, n);
+	size_t got;
 
+	claimed += n;
+	peak[me] = 0;
+	for (unsigned t = 0; t < SCHEDULE_THREADS; t++)
+		peak[t] = claimed > peak[t] ? claimed : peak[t];
+	got = budget_reserve(stage_cache, n);
 	stage_errors += got > n;
-	stage_errors += got < n && before + n <= room() && reserved + n <= room() && !before &&
-			!reserved && stage_cache->used + (n - got) * 16 <= OUT * 16;
+	stage_errors += got < n && base + peak[me] * 16 <= budget_least(stage_cache);
 	reserved += (unsigned)got;
 	stage_errors += reserved > room();
 	schedule_point();
 	reserved -= (unsigned)got;
 	budget_release(stage_cache, got);
+	claimed -= n;
 }
 
 static void run_reserve(unsigned me)
 {
-	reserve(2);
-	reserve(1 + me);
+	reserve(me, 2);
+	reserve(me, 1 + me);
 }
 
 /* As much as there is, by the front door. */
