@@ -40,7 +40,8 @@ START_TEST(churn_packs_what_is_live)
 		give(slab, batch, objects);
 		take(slab, 0, batch, objects);
 	}
-	ck_assert_uint_le(stats_of(slab).regions, 6);
+	/* 4 to 6 as a rule, one time in a hundred 8; without packing they stay 16. */
+	ck_assert_uint_le(stats_of(slab).regions, 11);
 	give(slab, few, objects);
 	ck_assert_int_eq(sheaf_slab_destroy(slab), 0);
 	free(objects);
