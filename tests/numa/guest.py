@@ -26,7 +26,8 @@ LEFT_OUT = (
     r"|cache-fastpath.*"  # objdump
     r"|gp-(sources|call_rcu|fork|fork-call_rcu)-(mb|bp|qsbr)"  # as with the memb flavour
     r"|gp-fork-pools|gp-poll"  # of liburcu's pools, and of a double
-    r"|gp-driver"  # checks times, which are the emulator's
+    r"|gp-driver|tree-step"  # times, and steps, which are the emulator's
+    r"|tree-shrink"  # has no compiler there
 )
 LIMIT = 90
 # Rounds as for a checker.
