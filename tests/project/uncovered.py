@@ -6,8 +6,9 @@ Lists the lines that no test ran, by file, with the reason.
 
 usage: uncovered.py COVERAGE.JSON REASONS
 
-REASONS has a line "FILE: reason" for each file with more than FEW such lines. Exit code 1:
-a file has none, or a reason is there for a file that needs none.
+REASONS has a line "FILE N: reason" for each file with more than FEW such lines: the reason is
+for up to N of them. Exit code 1: a file has no reason, or more lines than it is for; or a reason
+is there for a file that needs none.
 """
 import json
 import sys
@@ -33,15 +34,17 @@ def main(coverage, list_of_reasons):
     for line in open(list_of_reasons, encoding="utf-8"):
         if line.strip() and not line.startswith("#"):
             file, reason = line.split(":", 1)
-            reasons[file] = reason.strip()
+            file, most = file.rsplit(" ", 1)
+            reasons[file] = int(most), reason.strip()
     bad = 0
     for file in sorted(json.load(open(coverage, encoding="utf-8"))["files"], key=lambda f: f["file"]):
         name = file["file"]
         missed = [l["line_number"] for l in file["lines"] if not l["gcovr/noncode"] and not l["count"]]
-        reason = reasons.pop(name, None)
-        if len(missed) > FEW and not reason:
+        most, reason = reasons.pop(name, (FEW, None))
+        if len(missed) > most:
             bad = 1
-            print(f"{name}: {len(missed)} lines are not run, and no reason is given: {runs(missed)}")
+            print(f"{name}: {len(missed)} lines are not run, a reason is given for {most if reason else 0}: {runs(missed)}"
+                  + (f"  ({reason})" if reason else ""))
         elif missed:
             print(f"{name}: {runs(missed)}" + (f"  ({reason})" if reason else ""))
     for name in reasons:
