@@ -14,11 +14,12 @@
  * have no magic word in them. One map serves all backends, so that an object given
  * to the wrong one is told from a pointer that never was an object.
  *
- * 1 A slot holds a region from region_enter() to region_leave(), or to region_hide() where that comes before. The
- *   object that is being freed is out, so its region does not leave meanwhile: what a lawful free
- *   reads stays valid. An unlawful one, of what is free already, looks under the mutex of the node, under which
- *   the region is hidden before it goes; but on a machine with several nodes it asks for the node before, without. The store of a region is a release, its partner is the
- *   acquire in region_find(), and it publishes the constant fields of the region.
+ * 1 A slot holds a region from region_enter() to region_leave(), or to region_hide() where that
+ *   comes before. The object that is being freed is out, so its region does not leave meanwhile:
+ *   what a lawful free reads stays valid. An unlawful one, of what is free already, looks under the
+ *   mutex of the node, under which the region is hidden before it goes; but on a machine with
+ *   several nodes it asks for the node before, without. The store of a region is a release, its
+ *   partner is the acquire in region_find(), and it publishes the constant fields of the region.
  * 2 A leaf stays until no backend is left at the end of the process or library;
  *   only its touched pages cost memory. A tree needs no resizing, which is what
  *   makes it safe to read while others write.
@@ -39,7 +40,8 @@
 
 #define LEAF_BYTES (LEAF_SLOTS * sizeof(struct region *))
 
-/* Written once per slot, under the registry's mutex; read by all. */
+/* Leaves are written once, under the registry's mutex; a region's slot under that, and NULL also under the mutex
+ * of its node. Read by all. */
 struct region **slab_map[ROOT_SLOTS];
 
 static struct {
@@ -78,15 +80,16 @@ uint64_t region_enter(struct region *region)
 	return regions;
 }
 
+/* Relaxed: who looks for it in vain reads nothing through it, and who must not find it has the mutex. */
 void region_hide(struct region *region)
 {
-	store_release(&slab_map[root_index(region->base)][leaf_index(region->base)], NULL);
+	store_relaxed(&slab_map[root_index(region->base)][leaf_index(region->base)], NULL);
 }
 
 void region_leave(struct region *region)
 {
 	pthread_mutex_lock(&registry.mutex);
-	store_relaxed(&slab_map[root_index(region->base)][leaf_index(region->base)], NULL);
+	region_hide(region);
 	region->owner->regions--;
 	pthread_mutex_unlock(&registry.mutex);
 }

@@ -22,7 +22,7 @@
  *
  * After fork() a child goes on with its parent's sources. Tickets of before elapse there
  * as well: a manual source's by the next step, an urcu source's after the next ticket,
- * wait or hurry, which makes a driver for the child. fork() waits for grace periods that
+ * wait, hurry or arming, which makes a driver for the child. fork() waits for grace periods that
  * are being run, so call it as you would call sheaf_gp_wait(). Inside a read section of
  * a memb, mb or qsbr source (qsbr: online) it does not wait, and elsewhere 5 seconds at most (bp
  * and sources of your own kind are not asked for sections): if
