@@ -63,7 +63,6 @@ static struct {
 	/* Under life. */
 	uint32_t published;
 	bool on;
-	bool in_child;
 	/* The thread has ended, or is about to. */
 	uint32_t ended;
 	pid_t pid;
@@ -352,7 +351,7 @@ static int page_open(void)
 		page.ended = 0;
 		page.serial = 0;
 		page.updates = 0;
-		err = thread_start(&page.thread, run, NULL, page.in_child ? &page.stack : NULL);
+		err = thread_start(&page.thread, run, NULL, &page.stack);
 	}
 	if (err)
 		page_close();
@@ -392,7 +391,6 @@ static void fork_child(void)
 {
 	bool was = page.on;
 
-	page.in_child = true;
 	page.on = false;
 	page.head = NULL;
 	page.told = 0;

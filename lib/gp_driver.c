@@ -331,8 +331,7 @@ static void *driver_main(void *arg)
 static int create_driver(struct sheaf_gp_driver *driver)
 {
 	struct thread_stack stack = {driver->stack, driver->stack_bytes};
-	int err = thread_start(&driver->thread, driver_main, driver,
-			       gp_fork_generation == 1 ? NULL : &stack);
+	int err = thread_start(&driver->thread, driver_main, driver, &stack);
 
 	driver->stack = stack.base;
 	driver->stack_bytes = stack.bytes;

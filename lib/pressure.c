@@ -43,7 +43,6 @@ static uint32_t lock;
 /* Set once under the lock; the thread reads it until it is joined. */
 static struct {
 	bool on;
-	bool in_child;
 	pthread_t thread;
 	struct thread_stack stack;
 	int fds[FDS];
@@ -85,7 +84,6 @@ static void fork_child(void)
 			watch.fds[i] = -1;
 	close_all();
 	watch.on = false;
-	watch.in_child = true;
 }
 
 static int handle_forks(void)
@@ -200,7 +198,7 @@ static int begin(const struct sheaf_pressure_attr *a)
 	if (!err && (a->psi || !a->events))
 		err = open_psi(a->psi ? a->psi : PSI_FILE, a->trigger ? a->trigger : PSI_TRIGGER);
 	if (!err)
-		err = thread_start(&watch.thread, run, NULL, watch.in_child ? &watch.stack : NULL);
+		err = thread_start(&watch.thread, run, NULL, &watch.stack);
 	if (err)
 		close_all();
 	return err;

@@ -35,11 +35,14 @@ static void fork_parent(void)
 			prepared[i]->parent();
 }
 
+bool fork_is_child;
+
 static void fork_child(void)
 {
 	/* They open and close files. */
 	int state = cancel_off(), i;
 
+	fork_is_child = true;
 	for (i = FORK_LEVELS - 1; i >= 0; i--)
 		if (prepared[i] && prepared[i]->child)
 			prepared[i]->child();

@@ -17,6 +17,7 @@
 #define BASE_FORK_H
 
 #include <pthread.h>
+#include <stdbool.h>
 
 #if defined(__SANITIZE_THREAD__)
 #define BASE_TSAN 1
@@ -29,6 +30,9 @@
 #if defined(BASE_TSAN)
 #include <sanitizer/tsan_interface.h>
 #endif
+
+/* In a child of fork(2), from before its handlers are called. */
+extern bool fork_is_child;
 
 enum fork_level {
 	FORK_GP,

@@ -4,6 +4,7 @@
 #include "thread.h"
 
 #include "base/atomic.h"
+#include "base/fork.h"
 #include "base/memory.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ int thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg, struct t
 	err = pthread_attr_init(&attr);
 	if (err)
 		return -err;
-	if (stack)
+	if (fork_is_child)
 		err = bring(stack, &attr);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);

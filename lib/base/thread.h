@@ -20,7 +20,7 @@ struct thread_stack {
 
 /*
  * Makes a thread that has all signals blocked. In a child on `stack`, which is mapped if it is not there yet, and
- * stays the caller's, for the next thread or thread_stack_end() after the join; else stack is NULL. 0 or -errno.
+ * stays the caller's, for the next thread or thread_stack_end() after the join. 0 or -errno.
  */
 int thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg, struct thread_stack *stack);
 void thread_stack_end(struct thread_stack *stack);
