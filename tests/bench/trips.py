@@ -4,7 +4,8 @@
 """
 Pins the trips per operation of our own side, with 2 to 256 threads and 1 to 8 injected
 nodes. They are counted over a fixed number of operations after a warm-up, so they depend
-on no machine: a change here is a change of the design.
+on no machine: a change here is a change of the design. Where threads wait for each other, who
+is kept off its CPU for long can make a few trips more: what is said in each of three runs counts.
 """
 import json
 import subprocess
@@ -14,13 +15,15 @@ import sys
 ROUNDING = 1e-6
 RING = 256
 OPERATIONS = 3 * 12000
+RUNS = 3
 
-failures = []
+# What one run says: of which result and count, and the words for it.
+failures = {}
 
 
 def expect(result, what, value, most):
     if value > most + ROUNDING:
-        failures.append(f"{result['params']}: {what} is {value}, more than {most:.6f}")
+        failures[str(result["params"]), what] = f"is {value}, more than {most:.6f}"
 
 
 def check(result):
@@ -62,20 +65,34 @@ def check(result):
            (nodes * max(32, 4 * (threads / nodes + 1)) + threads) * trips["capacity"])
 
 
-def main():
-    run = subprocess.run([sys.argv[1], "trips", "--rounds", "3", "--json", "-"],
-                         stdout=subprocess.PIPE, check=True, text=True)
-    results = json.loads(run.stdout[run.stdout.index('{"machine"'):])["results"]
+def run():
+    failures.clear()
+    bench = subprocess.run([sys.argv[1], "trips", "--rounds", "3", "--json", "-"],
+                           capture_output=True, check=False, text=True)
+    if bench.returncode:
+        sys.exit(f"{bench.stderr}status {bench.returncode}")
+    results = json.loads(bench.stdout[bench.stdout.index('{"machine"'):])["results"]
     seen = {(r["params"]["pattern"], r["params"]["threads"], r["params"]["nodes"])
             for r in results}
     if len(seen) != 5 * 4 * 4:
-        failures.append(f"{len(seen)} combinations instead of 80")
+        sys.exit(f"{len(seen)} combinations instead of 80")
     for result in results:
         check(result)
-    for failure in failures:
-        print(failure)
+    for (params, what), words in failures.items():
+        print(f"{params}: {what} {words}")
     print(f"{len(results)} results, {len(failures)} failures")
-    return 1 if failures else 0
+    return set(failures)
+
+
+def main():
+    lasting = run()
+    for _ in range(RUNS - 1):
+        if not lasting:
+            return 0
+        lasting &= run()
+    for params, what in sorted(lasting):
+        print(f"{params}: {what}, in each of {RUNS} runs")
+    return 1 if lasting else 0
 
 
 sys.exit(main())

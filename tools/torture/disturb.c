@@ -230,6 +230,16 @@ uint32_t disturbances_possible(void)
 	return all;
 }
 
+bool all_happened(const uint64_t *before)
+{
+	unsigned d;
+
+	for (d = 0; d < DISTURBANCES; d++)
+		if (disturbed(d) && load_relaxed(&torture.counts.disturbances[d]) == before[d])
+			return false;
+	return true;
+}
+
 void disturber_join(bool all)
 {
 	unsigned i;

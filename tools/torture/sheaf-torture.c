@@ -20,6 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* What a round may take beyond its time, until every disturbance has happened. */
+#define BEYOND_MS 10000
+
 struct torture torture;
 
 static const char *const plant_names[PLANTS] = {"none",  "lose", "twice", "write",
@@ -119,7 +122,7 @@ static void leak(void)
 static void round_run(uint64_t ms)
 {
 	const char *what = "the source";
-	uint64_t end = now_ms() + ms;
+	uint64_t end = now_ms() + ms, before[DISTURBANCES];
 	pthread_t disturber;
 	unsigned i;
 	int err = source_begin();
@@ -133,6 +136,7 @@ static void round_run(uint64_t ms)
 	if (err)
 		fault("%s cannot be made (%d)", what, err);
 	torture.stop = torture.disturber_stop = 0;
+	memcpy(before, torture.counts.disturbances, sizeof(before));
 	for (i = 0; i < torture.options.threads; i++)
 		if (!worker_start(&torture.workers[i]))
 			fault("thread %u cannot be made", i);
@@ -140,7 +144,7 @@ static void round_run(uint64_t ms)
 	worker_note(&torture.disturber, "begin", "");
 	if (pthread_create(&disturber, NULL, disturber_run, &torture.disturber))
 		fault("the disturber cannot be made");
-	while (now_ms() < end) {
+	while (now_ms() < end || (now_ms() < end + BEYOND_MS && !all_happened(before))) {
 		source_tend();
 		watch();
 		nap();
@@ -203,7 +207,8 @@ static void usage(FILE *out)
 	      "  grown by more than 8 MiB and 128 KiB a thread since the first round (mapped:\n"
 	      "  64 MiB).\n\n"
 	      "OPTIONS\n"
-	      "  -t, --seconds=N      how long, 1 to 1000000; default 10\n"
+	      "  -t, --seconds=N      how long, 1 to 1000000; default 10. A round takes longer, by\n"
+	      "                       10 s at most, where not every disturbance has happened yet\n"
 	      "  -r, --rounds=N       caches are made and ended so many times; default 4\n"
 	      "  -n, --threads=N      1 to 256; default 6\n"
 	      "  -s, --seed=N         of the streams of random numbers, one for each thread;\n"

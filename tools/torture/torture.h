@@ -306,8 +306,12 @@ void do_gap_rcu(struct worker *w);
 void do_snapshot(struct worker *w);
 void do_copy(struct worker *w);
 
-/* disturb.c; happened() counts what has, by any thread or handler. */
+/*
+ * disturb.c; happened() counts what has, by any thread or handler; all_happened(): every one that is
+ * wanted, since the counts were before[].
+ */
 void happened(enum disturbance d);
+bool all_happened(const uint64_t *before);
 int disturbance_named(const char *name, size_t length);
 const char *disturbance_name(unsigned d);
 uint32_t disturbances_possible(void);
