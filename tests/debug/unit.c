@@ -70,8 +70,7 @@ START_TEST(double_free)
 	ck_assert_uint_ge(watched_seen.last.allocated.n, _i ? 2 : 1);
 	ck_assert_uint_ge(watched_seen.last.freed.n, _i ? 2 : 1);
 	ck_assert_uint_ge(watched_seen.last.here.n, _i ? 2 : 1);
-	/* A build for a checker has a call of ours before the user's. */
-	if (!ANNOTATE_RED_ZONE && !test_tsan())
+	if (!watched_first_is_ours())
 		ck_assert_ptr_ne(watched_seen.last.here.frames[0],
 				 watched_seen.last.freed.frames[0]);
 	ck_assert_uint_eq(watched_seen.last.freed.thread, (uint32_t)gettid());
@@ -244,8 +243,7 @@ START_TEST(leaks_come_by_their_chain)
 	ck_assert_int_eq(sheaf_cache_destroy(watched, &live), -EBUSY);
 	/* The sheaf; then ten of one chain and three of another. */
 	ck_assert_uint_eq(watched_seen.leaked, 1 + 13);
-	/* A build for a checker has a call of ours between the user's and the address that is kept. */
-	if (_i || (!ANNOTATE_RED_ZONE && !test_tsan())) {
+	if (_i || !watched_first_is_ours()) {
 		ck_assert_uint_eq(watched_seen.n, 3);
 		ck_assert(watched_seen.last.count == 10 || watched_seen.last.count == 3);
 	}

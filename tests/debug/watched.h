@@ -51,6 +51,10 @@ void *watched_get(void);
 /* What was retired is ripe. */
 void watched_ripen(void);
 
+/* Is the first address of a chain in the library? A build for a checker, or by a compiler that does not
+ * optimise, has a call of ours between the user's and the place that asks for the address. */
+bool watched_first_is_ours(void);
+
 /* There was one report, of this kind and about this object. */
 void watched_expect(enum sheaf_debug_kind kind, const void *object);
 
