@@ -439,11 +439,12 @@ def aarch64_plants(library, victim, other):
     inside = [("a call", far(0x94000000, victim.abort)), ("a call", 0xD63F0120), ("a return", 0xD65F03C0),
               ("an indirect jump", 0xD61F0120), ("a system call", 0xD4000001),
               ("a fence", 0xD5033BBF), ("a fence", 0xD5033FDF),
-              (ordered, 0xC85F7D2A), (ordered, 0xC80A7D2B), (ordered, 0xC8DFFD2A), (ordered, 0x889FFD2A),
+              (ordered, 0xC85F7D2A), (ordered, 0xC80A7D2B), (ordered, 0xC8DFFD2A), (ordered, 0x889F7D2A),
               (ordered, 0xC8AA7D2B), (ordered, 0xF82A012B), (ordered, 0xF82A812B), (ordered, 0x9900012A),
               ("a pair", 0xA9002D2A), ("a pair", 0xA9402D2A),
               ("a store before", 0xB900012A), ("a store before", 0xF900092A), ("a store before", 0xF900112A),
               ("a store before", 0xF82B792A), ("a store before", 0xB82B596A), ("a store before", 0xF800012A),
+              ("a store before", 0x889FFD2A),
               (UNCOMMON, 0x3900012A), (UNCOMMON, 0x7900012A), (UNCOMMON, 0xF800852A), (UNCOMMON, 0xFD000120),
               (UNKNOWN, 0xD53BD04A), (UNKNOWN, 0x3D800120),
               ("jumps into", far(0x14000000, other.body[-1].at)),
@@ -452,7 +453,7 @@ def aarch64_plants(library, victim, other):
               ("jumps into", far(0x36000009, other.body[-1].at, 14, 5))]
     for what, word in inside:
         yield what, at, struct.pack("<I", word)
-    for what, word in [("plain", NOP), ("a pair", 0xA9002D2A), (ordered, 0x889FFD2A), (ordered, 0x880B7D2A),
+    for what, word in [("plain", NOP), ("a pair", 0xA9002D2A), (ordered, 0x88DFFD2A), (ordered, 0x880B7D2A),
                        (UNCOMMON, 0x3900012A), (UNCOMMON, 0xB800452A), ("jump", 0x14000001)]:
         yield "ends with " + what, commit.at, struct.pack("<I", word)
     yield "not announced", store.at, struct.pack("<I", int(store.text, 16) + 0x400)
@@ -462,7 +463,8 @@ def aarch64_plants(library, victim, other):
     yield "not announced", adrp.at, struct.pack("<I", int(adrp.text, 16) ^ 1 << 29)
     for target in commit.at, victim.start, store.at, add.at:
         yield "jumps into", victim.abort, struct.pack("<I", far(0x14000000, target, start=victim.abort))
-    # Nothing is wrong with this one.
+    # Nothing is wrong with these: a release, and an address that is near.
+    yield None, commit.at, struct.pack("<I", 0x889FFD2A)
     near = victim.at - add.at
     yield None, adrp.at, struct.pack("<II", NOP, 0x10000009 | (near & 3) << 29 | (near >> 2 & 0x7FFFF) << 5)
 
