@@ -5,8 +5,8 @@
  * Sheaves lent to callers with a guaranteed number of objects in them.
  *
  * While a sheaf is lent, its head says how: mark the kind, stamp how many were asked for
- * last, and the halves of ticket its size right after that (top) and the size below which a
- * strict one gives nothing more (floor). What was used since is top - size.
+ * last, the halves of ticket its size right after that (top) and the size below which a
+ * strict one gives nothing more (floor), and node whose it is. What was used since is top - size.
  *
  *	objects  |<---- floor ---->|<---- asked ---->|
  *	         0               floor              top
@@ -46,6 +46,26 @@ static void lent_for(struct sheaf *sheaf, uint32_t n)
 {
 	sheaf->stamp = n;
 	sheaf->ticket = (uint64_t)(sheaf->size - n) << 32 | sheaf->size;
+}
+
+/* Two of 65,537 caches have the same one, and debug mode does not tell these apart. */
+static uint16_t lender(const struct sheaf_cache *cache)
+{
+	return (uint16_t)cache->id;
+}
+
+/* For who watches: has another cache lent the sheaf? True after a report. */
+static bool is_wrong(struct sheaf_cache *cache, const struct sheaf *sheaf, const void *caller,
+		     bool nowait)
+{
+	return sheaf->node != lender(cache) && watch_sheaf_wrong(cache, caller, nowait);
+}
+
+/* May the caller use it? False after a report; else leave it. */
+static bool enter(struct sheaf_cache *cache, struct sheaf *sheaf, const void *caller, bool nowait)
+{
+	return !is_wrong(cache, sheaf, caller, nowait) &&
+	       !watch_sheaf_busy(cache, sheaf, caller, nowait);
 }
 
 static void count_bucket(uint64_t *buckets, uint64_t value)
@@ -145,6 +165,7 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 		flags |= watch_strict(cache) ? SHEAF_STRICT : 0;
 	}
 	sheaf->mark |= MARK_LENT | (flags & SHEAF_STRICT ? MARK_STRICT | MARK_SLOW : 0);
+	sheaf->node = lender(cache);
 	lent_for(sheaf, n);
 	fetch_add_relaxed(&cache->lent_objects, sheaf->size);
 	if (sheaf->mark & MARK_OVERSIZE)
@@ -184,6 +205,8 @@ static __attribute__((noinline)) void *alloc_from_slow(struct sheaf_cache *cache
 {
 	void *object;
 
+	if (unlikely(cache->watch) && is_wrong(cache, sheaf, caller, true))
+		return NULL;
 	if ((sheaf->mark & MARK_STRICT) && sheaf->size <= lent_floor(sheaf)) {
 		overused(cache, sheaf, caller);
 		return NULL;
@@ -218,6 +241,7 @@ static int enlarge(struct sheaf **sheaf, uint32_t n)
 	larger->mark = (old->mark & ~MARK_MAPPED) | MARK_OVERSIZE;
 	larger->stamp = old->stamp;
 	larger->ticket = old->ticket;
+	larger->node = old->node;
 	sheaf_delete(old);
 	*sheaf = larger;
 	return 0;
@@ -256,7 +280,7 @@ int sheaf_cache_refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t
 		return -EINVAL;
 	if (likely(!cache->watch))
 		return refill(cache, sheaf, n, flags);
-	if (watch_sheaf_busy(cache, *sheaf, __builtin_return_address(0), flags & SHEAF_NOWAIT))
+	if (!enter(cache, *sheaf, __builtin_return_address(0), flags & SHEAF_NOWAIT))
 		return -ENOMEM;
 	if (!watch_refuses(cache, NULL))
 		err = refill(cache, sheaf, n, flags);
@@ -272,7 +296,7 @@ void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
 		fatal("cache %s: returned a sheaf that is not lent", cache->name);
 	if (unlikely(cache->watch)) {
 		/* Who is at it clears link when he leaves, so nobody may chain it: it stays lent. */
-		if (watch_sheaf_busy(cache, sheaf, __builtin_return_address(0), false))
+		if (!enter(cache, sheaf, __builtin_return_address(0), false))
 			return;
 		watch_sheaf_leave(cache, sheaf);
 	}

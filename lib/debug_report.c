@@ -149,6 +149,8 @@ static const char *kind_text(enum sheaf_debug_kind kind)
 		return "backend gave an object that is out";
 	case SHEAF_DEBUG_LEAK:
 		return "leak";
+	case SHEAF_DEBUG_WRONG_SHEAF:
+		return "prefilled sheaf of another cache";
 	}
 	return "wrong use";
 }

@@ -189,6 +189,14 @@ static void report_sheaf(struct debug *d, enum sheaf_debug_kind kind, const void
 	debug_report(d, &finding);
 }
 
+bool watch_sheaf_wrong(struct sheaf_cache *cache, const void *caller, bool nowait)
+{
+	if (!cache->watch->debug)
+		return false;
+	report_sheaf(cache->watch->debug, SHEAF_DEBUG_WRONG_SHEAF, caller, nowait);
+	return true;
+}
+
 /* Nobody chains a lent sheaf, so link says if somebody is at it. */
 bool watch_sheaf_busy(struct sheaf_cache *cache, struct sheaf *sheaf, const void *caller,
 		      bool nowait)

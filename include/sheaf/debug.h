@@ -78,7 +78,10 @@ enum sheaf_debug_kind {
 	/** The backend has handed out an object that it has not got back. */
 	SHEAF_DEBUG_BACKEND,
 	/** Objects are still allocated, or prefilled sheaves lent (then without an object). */
-	SHEAF_DEBUG_LEAK
+	SHEAF_DEBUG_LEAK,
+	/** A prefilled sheaf was used with, or returned to, another cache than the one that lent it. Nothing is done: the
+	 *  sheaf is still lent. */
+	SHEAF_DEBUG_WRONG_SHEAF
 };
 
 /** Where something was done: n addresses, the innermost first, and the thread, as gettid(2) says. */

@@ -300,6 +300,42 @@ START_TEST(prefilled_sheaves)
 }
 END_TEST
 
+START_TEST(sheaves_of_other_caches)
+{
+	struct sheaf_cache *other;
+	struct sheaf *sheaf, *same;
+	void *object;
+
+	watched_begin((struct sheaf_debug_attr){.flags = WATCHED_ALL});
+	other = watched_make((struct sheaf_debug_attr){.flags = WATCHED_ALL},
+			     (struct sheaf_cache_attr){.name = "other"});
+	same = sheaf = sheaf_cache_prefill(other, 3, _i ? SHEAF_STRICT : 0);
+	ck_assert_ptr_nonnull(sheaf);
+	/* Nothing is done: it goes on with its own. */
+	ck_assert_ptr_null(sheaf_cache_alloc_from(watched, sheaf));
+	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, NULL);
+	ck_assert_ptr_nonnull(strstr(watched_seen.text, "prefilled sheaf of another cache"));
+	ck_assert_int_eq(sheaf_cache_refill(watched, &sheaf, 300, 0), -ENOMEM);
+	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, NULL);
+	ck_assert_ptr_eq(sheaf, same);
+	sheaf_cache_return(watched, sheaf);
+	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, NULL);
+	ck_assert_uint_eq(sheaf->size, 3);
+	object = sheaf_cache_alloc_from(other, sheaf);
+	ck_assert_ptr_nonnull(object);
+	/* A larger one is still the other's. */
+	ck_assert_int_eq(sheaf_cache_refill(other, &sheaf, 300, 0), 0);
+	ck_assert_uint_eq(watched_seen.n, 0);
+	sheaf_cache_return(watched, sheaf);
+	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, NULL);
+	sheaf_cache_return(other, sheaf);
+	sheaf_cache_free(other, object);
+	ck_assert_int_eq(sheaf_cache_destroy(other, NULL), 0);
+	watched_end();
+	ck_assert_uint_eq(watched_seen.n, 0);
+}
+END_TEST
+
 /*
  * A backend that gives a block which it has given already: in the same call, or in a later one.
  */
@@ -428,6 +464,7 @@ int main(void)
 	tcase_add_test(tc, failures_are_those_of_the_seed);
 	tcase_add_test(tc, failures_of_other_calls);
 	tcase_add_loop_test(tc, leaks_come_by_their_chain, 0, 2);
+	tcase_add_loop_test(tc, sheaves_of_other_caches, 0, 2);
 	tcase_add_test(tc, prefilled_sheaves);
 	tcase_add_loop_test(tc, backend_that_gives_twice, 0, 2);
 	tcase_add_loop_test(tc, quarantine_before_failure, 0, 2);

@@ -289,7 +289,7 @@ static struct {
 	struct sheaf_cache *cache;
 	void *places[PLACES];
 	unsigned reports;
-	unsigned kinds[SHEAF_DEBUG_LEAK + 1];
+	unsigned kinds[SHEAF_DEBUG_WRONG_SHEAF + 1];
 	unsigned rounds;
 } shared;
 
