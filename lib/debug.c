@@ -387,6 +387,8 @@ void object_begin(const struct debug *d, struct debug_object *o, uint32_t front,
 	store_relaxed(&o->size, d->size);
 	store_relaxed(&o->front, front);
 	store_relaxed(&o->back, back);
+	store_relaxed(&o->before, front);
+	store_relaxed(&o->behind, back);
 	store_relaxed(&o->guard, NULL);
 	store_relaxed(&o->got.n, 0);
 	store_relaxed(&o->gave.n, 0);

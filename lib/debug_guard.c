@@ -79,6 +79,8 @@ static bool guard_make(struct debug *d, struct debug_guard *guard)
 	room = (size_t)(object - pages) - page;
 	object_begin(d, o, (uint32_t)(room < FRONT ? room : FRONT),
 		     (uint32_t)(end - room - d->size));
+	store_relaxed(&o->before, page + room);
+	store_relaxed(&o->behind, page + end - room - d->size);
 	store_relaxed(&o->place, guard);
 	guard->pages = pages + page;
 	guard->object = o;

@@ -279,8 +279,8 @@ static bool is_around(const struct debug_object *o, const char *address)
 {
 	const char *object = o->object;
 
-	return object_state(o) != OBJECT_GONE && address >= object - load_relaxed(&o->front) &&
-	       address < object + load_relaxed(&o->size) + load_relaxed(&o->back);
+	return object_state(o) != OBJECT_GONE && address >= object - load_relaxed(&o->before) &&
+	       address < object + load_relaxed(&o->size) + load_relaxed(&o->behind);
 }
 
 struct debug_object *object_around(const void *address)

@@ -82,6 +82,9 @@ struct debug_object {
 	uint32_t front;
 	uint32_t back;
 	size_t size;
+	/* Bytes around it where nothing else can be: the red zones, or the rest of the pages of a guarded object. */
+	size_t before;
+	size_t behind;
 	struct debug_guard *place;  /* of a guarded object */
 	void *block;                /* of a guarded object: the block that it is out for */
 	struct debug_object *guard; /* of a block: the guarded object that is out for it */

@@ -171,7 +171,9 @@ END_TEST
 
 static void explain(void *arg)
 {
-	const struct sheaf_debug_attr debug = {.size = sizeof(debug), .flags = SHEAF_DEBUG_REDZONE};
+	const int how = *(int *)arg;
+	const struct sheaf_debug_attr debug = {
+		.size = sizeof(debug), .flags = SHEAF_DEBUG_REDZONE, .sample = how > 3};
 	struct sheaf_gp_manual manual;
 	struct sheaf_cache *cache;
 	char *object;
@@ -179,7 +181,12 @@ static void explain(void *arg)
 	sheaf_gp_manual_init(&manual, 0);
 	cache = make("known", &debug, &manual.gp);
 	object = sheaf_cache_alloc(cache, 0);
-	switch (*(int *)arg) {
+	/* Where an overrun ends that begins at the object: in the last byte of the page behind it, in the first of that before. */
+	if (how == 4)
+		sheaf_debug_explain((char *)(((uintptr_t)object | 4095) + 4096));
+	if (how == 5)
+		sheaf_debug_explain((char *)(((uintptr_t)object & ~(uintptr_t)4095) - 4096));
+	switch (how) {
 	case 1:
 		sheaf_cache_free(cache, object);
 		break;
@@ -187,7 +194,8 @@ static void explain(void *arg)
 		sheaf_cache_free_rcu(cache, object);
 		break;
 	}
-	sheaf_debug_explain(*(int *)arg == 3 ? (char *)arg : object + 5);
+	if (how < 4)
+		sheaf_debug_explain(how == 3 ? (char *)arg : object + 5);
 	abort();
 }
 
@@ -198,6 +206,8 @@ START_TEST(addresses_are_explained)
 		" of 48 bytes, of cache known, free\n  allocated by thread",
 		" of 48 bytes, of cache known, retired\n  allocated by thread",
 		" is in no object of a cache with debug mode\n",
+		" is byte 4143 of object ",
+		" is byte -8144 of object ",
 	};
 	int how = _i;
 
@@ -559,7 +569,7 @@ int main(void)
 	tcase_add_test(tc, attributes);
 	if (!test_valgrind()) {
 		tcase_add_test(tc, message_and_abort);
-		tcase_add_loop_test(tc, addresses_are_explained, 0, 4);
+		tcase_add_loop_test(tc, addresses_are_explained, 0, 6);
 	}
 	tcase_add_loop_test(tc, memory_ends, 0, 2);
 	tcase_add_loop_test(tc, threads_trade, 0, 4);
