@@ -11,11 +11,13 @@
  *	objects  |<---- floor ---->|<---- asked ---->|
  *	         0               floor              top
  *
- * The borrower owns the sheaf alone, so nothing here needs an order. Debug mode, which looks if that is so, has
+ * The borrower owns the sheaf alone, so nothing of it needs an order. Debug mode, which looks if that is so, has
  * link for it: who is at the sheaf sets it, and clears it when he leaves; so no other one gives the
- * sheaf to a slot or barn, which chain by it. A call that finds somebody there reports and does nothing. Each loan and refill adds one
- * to a bucket of what was asked, each return and refill one to a bucket of what was used: from
- * these come the numbers of loans, and of those that are out.
+ * sheaf to a slot or barn, which chain by it. A call that finds somebody there reports and does nothing.
+ *
+ * Each loan and refill adds one to a bucket of what was asked, each return and refill one to a bucket of
+ * what was used: from these come the numbers of loans, and of those that are out. What was used, and the
+ * refills, are counted with release, to the acquire of cache_count_loans(): who sees the end of a loan sees its beginning.
  *
  * A lent sheaf comes from the slot (its spare), else from the barn, else from memory, and is
  * topped up by the bulk path. Above the capacity of the cache it is an oversize one, whose
@@ -68,13 +70,22 @@ static bool enter(struct sheaf_cache *cache, struct sheaf *sheaf, const void *ca
 	       !watch_sheaf_busy(cache, sheaf, caller, nowait);
 }
 
-static void count_bucket(uint64_t *buckets, uint64_t value)
+static unsigned bucket_of(uint64_t value)
 {
 	unsigned bucket = value ? 64 - (unsigned)__builtin_clzll(value) : 0;
 
-	if (bucket >= SHEAF_CACHE_PREFILLS)
-		bucket = SHEAF_CACHE_PREFILLS - 1;
-	fetch_add_relaxed(&buckets[bucket], 1);
+	return bucket < SHEAF_CACHE_PREFILLS ? bucket : SHEAF_CACHE_PREFILLS - 1;
+}
+
+static void count_asked(struct sheaf_cache *cache, uint32_t n)
+{
+	fetch_add_relaxed(&cache->prefill_asked[bucket_of(n)], 1);
+}
+
+static void count_used(struct sheaf_cache *cache, uint32_t n)
+{
+	/* release: partner cache_count_loans() */
+	fetch_add_release(&cache->prefill_used[bucket_of(n)], 1);
 }
 
 /* A private sheaf with room for n from slot, barn or memory, with whatever it holds. */
@@ -170,7 +181,7 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 	fetch_add_relaxed(&cache->lent_objects, sheaf->size);
 	if (sheaf->mark & MARK_OVERSIZE)
 		fetch_add_relaxed(&cache->prefills_oversize, 1);
-	count_bucket(cache->prefill_asked, n);
+	count_asked(cache, n);
 	return sheaf;
 }
 
@@ -263,9 +274,10 @@ static int refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, u
 		return -ENOMEM;
 	}
 	PROBE(prefill_refill, PROBE_CACHE(cache), (*sheaf)->stamp, top - size, n);
-	count_bucket(cache->prefill_used, top - size);
-	count_bucket(cache->prefill_asked, n);
-	fetch_add_relaxed(&cache->refills, 1);
+	count_used(cache, top - size);
+	count_asked(cache, n);
+	/* release: as count_used() */
+	fetch_add_release(&cache->refills, 1);
 	lent_for(*sheaf, n);
 	/* Modulo 2^64: it may have become less. */
 	fetch_add_relaxed(&cache->lent_objects, (uint64_t)lent_top(*sheaf) - top);
@@ -301,7 +313,7 @@ void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
 		watch_sheaf_leave(cache, sheaf);
 	}
 	PROBE(prefill_return, PROBE_CACHE(cache), sheaf->stamp, lent_top(sheaf) - sheaf->size);
-	count_bucket(cache->prefill_used, lent_top(sheaf) - sheaf->size);
+	count_used(cache, lent_top(sheaf) - sheaf->size);
 	fetch_sub_relaxed(&cache->lent_objects, lent_top(sheaf));
 	take_in(cache, sheaf, false);
 }

@@ -69,9 +69,10 @@ void cache_count_loans(struct sheaf_cache *cache, struct sheaf_cache_stats *stat
 
 	stats->held_lent = load_relaxed(&cache->lent_objects);
 	stats->prefills_oversize = load_relaxed(&cache->prefills_oversize);
-	stats->prefills = 0 - load_relaxed(&cache->refills);
+	/* acquire, here and below: partners count_used() and refill() */
+	stats->prefills = 0 - load_acquire(&cache->refills);
 	for (i = 0; i < SHEAF_CACHE_PREFILLS; i++) {
-		stats->prefill_used[i] = load_relaxed(&cache->prefill_used[i]);
+		stats->prefill_used[i] = load_acquire(&cache->prefill_used[i]);
 		used += stats->prefill_used[i];
 	}
 	stats->lent_sheaves = 0 - used;
