@@ -132,8 +132,7 @@ void cache_seal(struct sheaf_cache *cache, struct cache_node *node, struct sheaf
 	(void)sheaf_recycler_give(&node->recycler, sheaf);
 	/* From here on the sheaf is another's. */
 	count_volume(cache, objects);
-	if (cache->ripe_by_driver)
-		sheaf_gp_arm(cache->gp, &cache->ripe_task);
+	cache_arm(cache, cache->gp, &cache->ripe_task);
 }
 
 void cache_ripe_in(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
@@ -297,8 +296,7 @@ void cache_rcu_installed(struct sheaf_cache *cache)
 	/* acq_rel: A1, partner the store in retire_in(); the arming exchange below passes it on */
 	if (load_relaxed(&cache->age_missed))
 		(void)exchange_acq_rel(&cache->age_missed, false);
-	if (cache->age_task.run)
-		sheaf_gp_arm(cache->gp, &cache->age_task);
+	cache_arm(cache, cache->gp, &cache->age_task);
 }
 
 static void age_run(struct sheaf_gp_task *task)
@@ -381,6 +379,7 @@ void cache_ripe_end(struct sheaf_cache *cache)
 		sheaf_gp_detach(cache->gp, &cache->ripe_task);
 	if (cache->trim_task.run)
 		sheaf_gp_detach(cache->trim_gp, &cache->trim_task);
+	cache->ended = true;
 }
 
 /* One that was armed when it was detached is armed again. */
@@ -397,6 +396,7 @@ static void attach_again(struct sheaf_gp *gp, struct sheaf_gp_task *task)
 
 void cache_ripe_again(struct sheaf_cache *cache)
 {
+	cache->ended = false;
 	attach_again(cache->gp, &cache->age_task);
 	attach_again(cache->gp, &cache->ripe_task);
 	attach_again(cache->trim_gp, &cache->trim_task);

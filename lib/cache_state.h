@@ -124,6 +124,7 @@ struct sheaf_cache {
 	sheaf_recycler_ripe_fn *ripe;
 	void *ripe_arg;
 	bool ripe_by_driver;
+	bool ended; /* of destroy: tasks are detached, and not to be armed */
 
 	/* What may be in flight, objects; see cache_ripe.c. */
 	uint64_t rcu_soft_limit;
@@ -505,15 +506,22 @@ bool cache_retire(struct sheaf_cache *cache, void *object, struct sheaf *fresh);
 void cache_take_in_retired(struct sheaf_cache *cache, struct cache_node *node, bool may_wait);
 void cache_unspill_slow(struct sheaf_cache *cache, struct cache_node *node, bool may_wait);
 
+/* If there is such a task, and it is attached. */
+static inline void cache_arm(const struct sheaf_cache *cache, struct sheaf_gp *gp,
+			     struct sheaf_gp_task *task)
+{
+	if (task->run && likely(!cache->ended))
+		sheaf_gp_arm(gp, task);
+}
+
 /* T1: something has come into slots or barns, or is about to. What a cross cache has is looked at by
  * the trim of its cache. */
 static inline void cache_arm_trim(struct sheaf_cache *cache)
 {
 	if (cache->cross_of)
 		cache = cache->cross_of;
-	if (unlikely(load_relaxed(&cache->trim_task.armed) != SHEAF_GP_ARMED) &&
-	    cache->trim_task.run)
-		sheaf_gp_arm(cache->trim_gp, &cache->trim_task);
+	if (unlikely(load_relaxed(&cache->trim_task.armed) != SHEAF_GP_ARMED))
+		cache_arm(cache, cache->trim_gp, &cache->trim_task);
 }
 
 static inline void cache_unspill(struct sheaf_cache *cache)

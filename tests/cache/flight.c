@@ -107,8 +107,12 @@ static void source_detach(struct sheaf_gp *gp, struct sheaf_gp_task *task)
 
 static void source_arm(struct sheaf_gp *gp, struct sheaf_gp_task *task)
 {
+	bool attached = false;
+
 	(void)gp;
-	(void)task;
+	for (unsigned i = 0; i < 4; i++)
+		attached |= source.tasks[i] == task;
+	ck_assert(attached);
 	source.arms++;
 }
 
@@ -152,7 +156,8 @@ static void begin(struct sheaf_cache_attr attr)
 	attr.capacity = CAPACITY;
 	attr.nodes = 1;
 	/* Tasks are counted here. */
-	attr.trim_us = UINT32_MAX;
+	if (!attr.trim_us)
+		attr.trim_us = UINT32_MAX;
 	arena_init(&arena, 32);
 	cache = arena_cache(&arena, attr);
 }
@@ -553,6 +558,37 @@ START_TEST(callbacks_use_their_cache)
 	}
 	end();
 	ck_assert_uint_eq(ripe.objects, 5 * CAPACITY);
+}
+END_TEST
+
+START_TEST(destroy_arms_nothing_that_is_detached)
+{
+	struct sheaf_cache_attr attr = with_callback(SHEAF_RIPE_BY_TAKER);
+	unsigned arms;
+
+	attr.ripe = use_fn;
+	attr.trim_us = 1000000;
+	begin_in_flight(attr, 5 * CAPACITY);
+	for (in_hands = 0; in_hands < 5 * CAPACITY; in_hands++)
+		in_hand[in_hands] = sheaf_cache_alloc(cache, 0);
+	objects[0] = sheaf_cache_alloc(cache, 0);
+	source.steps_itself = true;
+	for (unsigned i = 0; i < 4; i++)
+		if (source.tasks[i])
+			source.tasks[i]->armed = 0;
+	/* What callbacks free here goes to the barn. source_arm() looks. */
+	ck_assert_int_eq(sheaf_cache_destroy(cache, NULL), -EBUSY);
+	ck_assert_uint_eq(in_hands, 0);
+	/* It is as before, and arms again. */
+	ck_assert(source.tasks[0] && source.tasks[1]);
+	arms = source.arms;
+	for (unsigned i = 0; i < 5 * CAPACITY; i++)
+		in_hand[i] = sheaf_cache_alloc(cache, 0);
+	for (unsigned i = 0; i < 5 * CAPACITY; i++)
+		sheaf_cache_free(cache, in_hand[i]);
+	ck_assert_uint_gt(source.arms, arms);
+	sheaf_cache_free(cache, objects[0]);
+	end();
 }
 END_TEST
 
@@ -973,6 +1009,7 @@ int main(void)
 	tcase_add_test(tc, taker_calls_back);
 	tcase_add_test(tc, driver_calls_back);
 	tcase_add_test(tc, callbacks_use_their_cache);
+	tcase_add_test(tc, destroy_arms_nothing_that_is_detached);
 	tcase_add_test(tc, driver_is_needed_to_call_back);
 	tcase_add_test(tc, constructor_sees_all_that_comes);
 	tcase_add_test(tc, endless_waits_are_told);
