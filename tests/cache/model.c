@@ -37,9 +37,12 @@ static uint32_t promised[LENT];
 static unsigned overuses;
 /* Above 0 the backend does not call back. */
 static unsigned depth;
+static uint64_t called_back;
 static uint64_t prefills;
-/* Most objects that may be out. */
-static uint64_t budget;
+/* Most objects that may be out; and what the cache was told, which may be less than what is out already. */
+static uint64_t budget, told;
+/* Memory may end in this operation. */
+static bool failing;
 
 /* When a retired object may come back; by number. */
 static bool retired[ARENA_OBJECTS];
@@ -123,10 +126,29 @@ static void *hand_remove(void)
 	return object;
 }
 
+/*
+ * Who got less than n objects: there were no more. Not known where the backend called back, as objects may have come
+ * home since, nor within that, as the caller may have asked for some already.
+ */
+static void none_left(unsigned flags, uint64_t n, uint64_t callbacks)
+{
+	if (failing || depth || (flags & (SHEAF_NOWAIT | SHEAF_LOCAL)) || callbacks != called_back)
+		return;
+	ck_assert_msg(arena_out(&arena) + n > told, "less than asked for, with %ju of %ju out",
+		      (uintmax_t)arena_out(&arena), (uintmax_t)told);
+}
+
 static void op_alloc(unsigned flags)
 {
-	if (in_hand < MANY)
-		hand_add(sheaf_cache_alloc(cache, flags));
+	uint64_t callbacks = called_back;
+	void *object;
+
+	if (in_hand >= MANY)
+		return;
+	object = sheaf_cache_alloc(cache, flags);
+	if (!object)
+		none_left(flags, 1, callbacks);
+	hand_add(object);
 }
 
 static void op_free(unsigned flags)
@@ -155,11 +177,14 @@ static void op_alloc_bulk(unsigned flags)
 {
 	void *objects[BULK];
 	size_t n = below(BULK), got;
+	uint64_t callbacks = called_back;
 
 	if (in_hand > MANY - BULK)
 		return;
 	got = sheaf_cache_alloc_bulk(cache, flags, n, objects);
 	ck_assert_uint_le(got, n);
+	if (got < n)
+		none_left(flags, n - got, callbacks);
 	for (size_t i = 0; i < got; i++)
 		hand_add(objects[i]);
 }
@@ -181,14 +206,17 @@ static void op_prefill(unsigned flags)
 {
 	unsigned i = below(LENT);
 	uint32_t n = below(3 * CAPACITY);
+	uint64_t callbacks = called_back;
 
 	if (lent[i])
 		return;
 	if (!(flags & SHEAF_NOWAIT) && !below(4))
 		flags |= SHEAF_LOCAL;
 	lent[i] = sheaf_cache_prefill(cache, n, flags);
-	if (!lent[i])
+	if (!lent[i]) {
+		none_left(flags, n, callbacks);
 		return;
+	}
 	prefills++;
 	promised[i] = n;
 	ck_assert_uint_ge(sheaf_size(lent[i]), n);
@@ -198,11 +226,14 @@ static void op_refill(unsigned flags)
 {
 	unsigned i = below(LENT);
 	uint32_t n = below(4 * CAPACITY);
+	uint64_t callbacks = called_back;
 
 	if (!lent[i])
 		return;
 	if (sheaf_cache_refill(cache, &lent[i], n, flags) == 0)
 		promised[i] = n;
+	else
+		none_left(flags, n, callbacks);
 	ck_assert_uint_ge(sheaf_size(lent[i]), promised[i]);
 }
 
@@ -283,7 +314,7 @@ static void op_budget(unsigned flags)
 	uint64_t out = arena_out(&arena);
 
 	(void)flags;
-	budget = below(3) ? out / 2 + below(out + 4) + 1 : ARENA_OBJECTS;
+	budget = told = below(3) ? out / 2 + below(out + 4) + 1 : ARENA_OBJECTS;
 	depth++;
 	sheaf_cache_set_budget(cache, budget == ARENA_OBJECTS ? 0 : budget * 24 + below(24));
 	depth--;
@@ -367,6 +398,7 @@ static void call_back(void *arg)
 	if (depth || below(4))
 		return;
 	depth++;
+	called_back++;
 	switch (below(5)) {
 	case 0:
 		op_alloc(0);
@@ -406,7 +438,9 @@ static void run_failing(const struct op *op)
 		arena.most = (unsigned)arena_out(&arena) + below(4);
 	if (below(2))
 		test_fail_nth(below(2), below(2));
+	failing = true;
 	op->fn(0);
+	failing = false;
 	test_fail_end();
 	arena.most = ARENA_OBJECTS;
 }
@@ -441,7 +475,7 @@ static void begin(unsigned variant)
 	state = test_seed() + variant;
 	arena_init(&arena, 24);
 	arena.knows_nodes = variant >= 6;
-	budget = ARENA_OBJECTS;
+	budget = told = ARENA_OBJECTS;
 	sheaf_gp_manual_init(&manual, UINT64_MAX - 30);
 	cache = arena_cache(&arena, (struct sheaf_cache_attr){
 					    .capacity = CAPACITY,
