@@ -13,6 +13,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@
 struct torture torture;
 
 static const char *const plant_names[PLANTS] = {"none",  "lose", "twice", "write",
-						"early", "leak", "hang"};
+						"early", "leak", "hang", "stuck"};
 
 bool plant_now(enum plant plant)
 {
@@ -52,6 +53,23 @@ static void watch(void)
 			      i < torture.options.threads ? "thread" : "disturber", w->number,
 			      load_relaxed(&w->doing), load_relaxed(&w->with), now - since);
 	}
+}
+
+/* What main() does at the end of a round, when nobody watches. */
+static const char *ending;
+
+static void not_ended(int number)
+{
+	(void)number;
+	fault("no progress: main() ends %s for %" PRIu64 " s", ending, torture.options.patience);
+}
+
+/* NULL: it has ended. Children have alarms of their own. */
+static void end_of(const char *what)
+{
+	ending = what;
+	signal(SIGALRM, what ? not_ended : SIG_DFL);
+	alarm(what ? (unsigned)torture.options.patience : 0);
 }
 
 static void nap(void)
@@ -150,10 +168,17 @@ static void round_run(uint64_t ms)
 		nap();
 	}
 	stop(disturber);
+	end_of("hands");
 	hands_back();
+	end_of("trees");
 	trees_end();
+	end_of("caches");
 	victims_end();
+	end_of("the source");
 	source_end();
+	if (plant_now(PLANT_STUCK))
+		pause();
+	end_of(NULL);
 	leak();
 }
 

@@ -69,6 +69,7 @@ enum plant {
 	PLANT_EARLY, /* frees what readers may hold without a grace period */
 	PLANT_LEAK,  /* keeps memory, round by round */
 	PLANT_HANG,  /* a thread that does not go on */
+	PLANT_STUCK, /* main() does not go on at the end of a round */
 	PLANTS
 };
 
