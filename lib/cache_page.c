@@ -253,7 +253,8 @@ static void *run(void *arg)
 			rest();
 		served = request;
 	}
-	store_release(&page.ended, 1);
+	/* What the thread did comes with the join. */
+	store_relaxed(&page.ended, 1);
 	futex_wake(&page.ended);
 	return arg;
 }
@@ -268,7 +269,7 @@ static void thread_end(void)
 		page_wake(&page.head->request);
 		pthread_mutex_unlock(&page.lock);
 		futex_wait(&page.ended, 0, clock_ns() + APART_NS);
-	} while (!load_acquire(&page.ended));
+	} while (!load_relaxed(&page.ended));
 	pthread_join(page.thread, NULL);
 	thread_stack_end(&page.stack);
 }
