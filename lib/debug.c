@@ -369,7 +369,8 @@ void debug_hide(struct debug *d, struct sheaf *sheaf)
 	struct sheaf_debug_trace here;
 	uint32_t kept = 0, i;
 
-	trace_here(d, &here, (void *)d->cache->ripe);
+	/* As an address in it, to which a call would return: names are looked for before that. */
+	trace_here(d, &here, (const char *)d->cache->ripe + 1);
 	for (i = 0; i < sheaf->size; i++) {
 		struct debug_object *o = claim(d, sheaf->objects[i], OBJECT_RETIRED, &here, false);
 

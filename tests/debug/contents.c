@@ -366,8 +366,10 @@ START_TEST(callback_over_ripe_objects)
 	watched_ripen();
 	sheaf_cache_shrink(watched);
 	ck_assert_uint_eq(ripe.n, 20);
-	if (ripe.twice)
+	if (ripe.twice) {
 		watched_expect(SHEAF_DEBUG_RETIRE_FREE, objects[0]);
+		ck_assert_ptr_eq(watched_seen.last.here.frames[0], (char *)on_ripe + 1);
+	}
 	ck_assert_uint_eq(*(unsigned char *)ripe.kept, 0x5a);
 	/* Who retired it is known, not who looked at it. */
 	sheaf_cache_free(watched, objects[3]);
