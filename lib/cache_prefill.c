@@ -274,8 +274,8 @@ static int refill(struct sheaf_cache *cache, struct sheaf **sheaf, uint32_t n, u
 		return -ENOMEM;
 	}
 	PROBE(prefill_refill, PROBE_CACHE(cache), (*sheaf)->stamp, top - size, n);
-	count_used(cache, top - size);
 	count_asked(cache, n);
+	count_used(cache, top - size);
 	/* release: as count_used() */
 	fetch_add_release(&cache->refills, 1);
 	lent_for(*sheaf, n);

@@ -371,6 +371,7 @@ int cache_ripe_init(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 	return err;
 }
 
+/* In this order: each may arm those behind it, and nobody arms what is detached. */
 void cache_ripe_end(struct sheaf_cache *cache)
 {
 	if (cache->age_task.run)

@@ -506,11 +506,15 @@ bool cache_retire(struct sheaf_cache *cache, void *object, struct sheaf *fresh);
 void cache_take_in_retired(struct sheaf_cache *cache, struct cache_node *node, bool may_wait);
 void cache_unspill_slow(struct sheaf_cache *cache, struct cache_node *node, bool may_wait);
 
-/* If there is such a task, and it is attached. */
+/* If there is such a task. While it is detached that is noted: should it be attached again, it runs. */
 static inline void cache_arm(const struct sheaf_cache *cache, struct sheaf_gp *gp,
 			     struct sheaf_gp_task *task)
 {
-	if (task->run && likely(!cache->ended))
+	if (!task->run)
+		return;
+	if (unlikely(cache->ended))
+		store_relaxed(&task->armed, SHEAF_GP_ARMED);
+	else
 		sheaf_gp_arm(gp, task);
 }
 

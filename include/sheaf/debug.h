@@ -80,7 +80,7 @@ enum sheaf_debug_kind {
 	/** Objects are still allocated, or prefilled sheaves lent (then without an object). */
 	SHEAF_DEBUG_LEAK,
 	/** A prefilled sheaf was used with, or returned to, another cache than the one that lent it. Nothing is done: the
-	 *  sheaf is still lent. */
+	 *  sheaf is still lent. An allocation from it is told of if both caches have debug mode. */
 	SHEAF_DEBUG_WRONG_SHEAF
 };
 
@@ -90,7 +90,8 @@ struct sheaf_debug_trace {
 	uint32_t n;
 	/** As gettid(2) says. */
 	uint32_t thread;
-	/** Return addresses, the innermost call first. */
+	/** Return addresses, the innermost call first. Of a callback over ripe objects, which has returned: an address in
+	 *  the function. */
 	void *frames[SHEAF_DEBUG_FRAMES];
 };
 

@@ -44,7 +44,7 @@ struct sheaf {
 	struct sheaf *link;
 	/** Recycler: ripe once this ticket has elapsed. */
 	uint64_t ticket;
-	/** NUMA node where a retired sheaf was sealed. */
+	/** NUMA node where a retired sheaf was sealed; the cache's own while a sheaf is lent. */
 	uint16_t node;
 	/** Free for the owner; zero after sheaf_init(). */
 	uint16_t mark;

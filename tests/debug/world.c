@@ -181,7 +181,7 @@ static void explain(void *arg)
 	sheaf_gp_manual_init(&manual, 0);
 	cache = make("known", &debug, &manual.gp);
 	object = sheaf_cache_alloc(cache, 0);
-	/* Where an overrun ends that begins at the object: in the last byte of the page behind it, in the first of that before. */
+	/* Where an overrun ends that begins at the object: in the last byte of the page behind it, in the first of that before (if pages have 4096 bytes; if they have more, nearer). */
 	if (how == 4)
 		sheaf_debug_explain((char *)(((uintptr_t)object | 4095) + 4096));
 	if (how == 5)

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <sheaf/cache.h>
+#include <sheaf/stats.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -23,6 +24,9 @@
 #define OBJECT_BYTES 32
 #define CALLS_MOST 2000
 #define LENT 4
+
+const unsigned fuzz_kinds = 48;
+uint64_t fuzz_played;
 
 enum place { AT_BACKEND, FREE, HELD, RETIRED };
 
@@ -44,6 +48,7 @@ static struct game {
 	unsigned nodes;
 	unsigned node;
 	uint64_t budget;
+	uint64_t all_budget; /* of the process, which has no other cache */
 	struct sheaf *lent[LENT];
 	uint32_t promised[LENT];
 	bool strict[LENT];
@@ -75,7 +80,8 @@ static bool refuse(size_t bytes)
 
 static bool short_of_memory(void)
 {
-	return game.blocks_left != UINT32_MAX || game.objects_left != UINT32_MAX || game.budget;
+	return game.blocks_left != UINT32_MAX || game.objects_left != UINT32_MAX || game.budget ||
+	       game.all_budget;
 }
 
 static size_t backend_alloc(void *ctx, int node, unsigned flags, size_t n, void **objects)
@@ -96,6 +102,7 @@ static size_t backend_alloc(void *ctx, int node, unsigned flags, size_t n, void 
 			game.objects_left--;
 	}
 	fuzz_check(!game.budget || game.out * OBJECT_BYTES <= game.budget);
+	fuzz_check(!game.all_budget || game.out * OBJECT_BYTES <= game.all_budget);
 	return got;
 }
 
@@ -249,22 +256,22 @@ static void free_one(unsigned how)
 	game.nowait = false;
 }
 
-static void borrow(unsigned at)
+static void prefill(unsigned at, uint32_t n, unsigned flags)
 {
-	uint32_t n = fuzz_byte(&game.in) % 40;
-	unsigned flags = fuzz_byte(&game.in) % 4;
-
-	flags = flags == 1   ? SHEAF_STRICT
-		: flags == 2 ? SHEAF_NOWAIT
-		: flags == 3 ? SHEAF_LOCAL
-			     : 0;
-	game.nowait = flags == SHEAF_NOWAIT;
+	game.nowait = flags & SHEAF_NOWAIT;
 	game.lent[at] = sheaf_cache_prefill(game.cache, n, flags);
 	game.nowait = false;
 	game.promised[at] = n;
-	game.strict[at] = flags == SHEAF_STRICT;
-	fuzz_check(game.lent[at] || flags == SHEAF_NOWAIT || flags == SHEAF_LOCAL ||
-		   !must_succeed(n));
+	game.strict[at] = flags & SHEAF_STRICT;
+	fuzz_check(game.lent[at] || (flags & (SHEAF_NOWAIT | SHEAF_LOCAL)) || !must_succeed(n));
+}
+
+static void borrow(unsigned at)
+{
+	static const unsigned flags[] = {0, SHEAF_STRICT, SHEAF_NOWAIT, SHEAF_LOCAL};
+	uint32_t n = fuzz_byte(&game.in) % 40;
+
+	prefill(at, n, flags[fuzz_byte(&game.in) % 4]);
 }
 
 static void use(unsigned at)
@@ -284,13 +291,16 @@ static void use(unsigned at)
 	}
 }
 
-static void refill(unsigned at)
+static void refill(unsigned at, unsigned flags)
 {
 	uint32_t n = fuzz_byte(&game.in) % 40;
-	int err = sheaf_cache_refill(game.cache, &game.lent[at], n, 0);
+	int err;
 
+	game.nowait = flags & SHEAF_NOWAIT;
+	err = sheaf_cache_refill(game.cache, &game.lent[at], n, flags);
+	game.nowait = false;
 	fuzz_check(!err || err == -ENOMEM);
-	fuzz_check(!err || !must_succeed(n));
+	fuzz_check(!err || (flags & SHEAF_NOWAIT) || !must_succeed(n));
 	if (!err)
 		game.promised[at] = n;
 }
@@ -307,8 +317,21 @@ static void lend(unsigned how)
 	} else if (how == 1) {
 		use(at);
 	} else {
-		refill(at);
+		refill(at, 0);
 	}
+}
+
+/* With flags of all kinds together. */
+static void lend_by_flags(void)
+{
+	unsigned at = fuzz_byte(&game.in) % LENT, how = fuzz_byte(&game.in);
+	unsigned flags = (how & 1 ? SHEAF_NOWAIT : 0) | (how & 2 ? SHEAF_STRICT : 0) |
+			 (how & 4 ? SHEAF_LOCAL : 0);
+
+	if (game.lent[at])
+		refill(at, SHEAF_NOWAIT);
+	else
+		prefill(at, how / 8, flags);
 }
 
 static void step(void)
@@ -381,9 +404,78 @@ static void destroy_busy(void)
 	fuzz_check(sheaf_cache_destroy(game.cache, &live) == -EBUSY && live >= game.held);
 }
 
+static void alloc_anywhere(void)
+{
+	int node = (int)(fuzz_byte(&game.in) % 8) - 2;
+	bool bad = node < SHEAF_NODE_ANY || node >= (int)game.nodes;
+	void *object = sheaf_cache_alloc_node(game.cache, 0, node);
+
+	fuzz_check(bad ? !object : object || !must_succeed(1));
+	if (object)
+		take(object);
+}
+
+static void alloc_waiting(void)
+{
+	/* Else it would wait for others, who are not there. */
+	if (must_succeed(1))
+		take(sheaf_cache_alloc(game.cache, SHEAF_WAIT));
+}
+
+/* What is out stays. */
+static void limit_all(void)
+{
+	uint8_t a = fuzz_byte(&game.in);
+
+	game.all_budget = a ? (uint64_t)(game.out + a) * OBJECT_BYTES : 0;
+	sheaf_set_budget(game.all_budget);
+	fuzz_check(sheaf_budget_used() == (uint64_t)game.out * OBJECT_BYTES);
+}
+
+/* With a source that is stepped by hand nobody waits. */
+static void throttle(void)
+{
+	int err = sheaf_cache_throttle(game.cache);
+
+	fuzz_check(!err || err == -EDEADLK);
+}
+
+/* What is in hand is nowhere else. */
+static void describe(void)
+{
+	struct sheaf_description d;
+
+	if (game.held && sheaf_describe(memory[game.hand[fuzz_byte(&game.in) % game.held]], &d,
+					sizeof(d)))
+		fuzz_check(d.cache == game.cache && d.place == SHEAF_PLACE_IN_USE);
+}
+
+/* The kinds above the first 40. */
+static void call_more(unsigned what)
+{
+	const bool room = game.held < OBJECTS - 64;
+
+	if (what == 40)
+		throttle();
+	else if (what == 41)
+		sheaf_trim(fuzz_byte(&game.in) * 8);
+	else if (what == 42)
+		limit_all();
+	else if (what == 43 && room)
+		alloc_anywhere();
+	else if (what == 44 && room)
+		alloc_waiting();
+	else if (what == 45)
+		describe();
+	else if (what == 46)
+		fuzz_check(sheaf_cache_slots(game.cache, NULL) != SHEAF_SLOTS_DEFAULT);
+	else if (room)
+		lend_by_flags();
+}
+
 static void call(void)
 {
-	unsigned what = fuzz_byte(&game.in) % 40;
+	unsigned what = fuzz_kind(fuzz_byte(&game.in), 40);
 
 	if (what < 10 && game.held < OBJECTS - 64)
 		alloc(what % 4);
@@ -411,8 +503,10 @@ static void call(void)
 		change(what - 34);
 	else if (what == 38)
 		short_memory();
-	else
+	else if (what == 39)
 		destroy_busy();
+	else
+		call_more(what);
 }
 
 /* Rcu sheaves that nowait calls have taken out of a slot, and nobody has taken in yet. */
@@ -479,6 +573,7 @@ static void end(void)
 	int err;
 
 	sheaf_cache_set_budget(game.cache, game.budget = 0);
+	sheaf_set_budget(game.all_budget = 0);
 	for (i = 0; i < LENT; i++)
 		sheaf_cache_return(game.cache, game.lent[i]);
 	while (game.held)

@@ -17,6 +17,21 @@
 /* Play an input; always returns 0. libFuzzer gives it its name. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Of a target: how many kinds of calls there are, and a bit for each that has been played. */
+extern const unsigned fuzz_kinds;
+extern uint64_t fuzz_played;
+
+/* What a byte means: one of `most` kinds, or, of the bytes that are left over above whole rounds of these, kind
+ * `most` and those behind it. So kinds can be added without a change of what inputs do. */
+static inline unsigned fuzz_kind(uint8_t byte, unsigned most)
+{
+	const unsigned whole = 256 / most * most, kind = byte < whole ? byte % most : most + byte - whole;
+
+	if (kind < fuzz_kinds)
+		fuzz_played |= UINT64_C(1) << kind;
+	return kind;
+}
+
 /* Says where, and aborts: both libFuzzer and AFL++ take that for a find. */
 #define fuzz_check(cond)                                                                           \
 	do {                                                                                       \

@@ -74,9 +74,21 @@ static unsigned play_folder(DIR *folder, const char *path, unsigned *failures)
 	return n;
 }
 
+/* A corpus reaches all that its target can do. */
+static bool all_played(const char *path)
+{
+	const uint64_t missing = ~fuzz_played & ((UINT64_C(1) << fuzz_kinds) - 1);
+
+	if (missing)
+		fprintf(stderr, "%s: no input of the corpus has calls of these kinds: %#jx\n", path,
+			(uintmax_t)missing);
+	return !missing;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned n = 0, failures = 0;
+	bool all = true;
 	int i;
 
 	if (argc < 2)
@@ -87,6 +99,7 @@ int main(int argc, char **argv)
 		if (folder) {
 			n += play_folder(folder, argv[i], &failures);
 			closedir(folder);
+			all &= all_played(argv[i]);
 		} else if (play_file(argv[i])) {
 			n++;
 		} else {
@@ -94,5 +107,5 @@ int main(int argc, char **argv)
 		}
 	}
 	printf("%u inputs played, %u could not be read\n", n, failures);
-	return failures || !n ? 1 : 0;
+	return failures || !n || !all ? 1 : 0;
 }

@@ -98,6 +98,9 @@ static void read_and_plan(const char *path)
 	trace_free(&trace);
 }
 
+const unsigned fuzz_kinds = 0;
+uint64_t fuzz_played;
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char path[64];

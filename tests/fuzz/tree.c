@@ -16,6 +16,9 @@
 /* Inputs are cut after this many calls: the invariants of the whole tree are looked at each time. */
 #define CALLS_MOST 4096
 
+const unsigned fuzz_kinds = 29;
+uint64_t fuzz_played;
+
 struct game {
 	struct fuzz_input in;
 	struct sheaf_gp_manual gp;
@@ -136,40 +139,72 @@ static void store_point(struct game *game)
 		oracle_store(&game->oracle, at, at, what);
 }
 
-static void insert(struct game *game)
+static void erase_range(struct game *game)
+{
+	uint64_t first, last;
+
+	keys(game, &first, &last);
+	if (done(game, sheaf_tree_erase_range(game->tree, first, last), 0))
+		oracle_store(&game->oracle, first, last, NULL);
+}
+
+static void insert(struct game *game, bool locked)
 {
 	uint64_t first, last;
 	void *what;
+	int err;
 
 	keys(game, &first, &last);
 	what = entry(game);
-	if (done(game, sheaf_tree_insert(game->tree, first, last, what),
-		 taken(game, first, last) ? -EEXIST : 0))
+	if (locked) {
+		sheaf_tree_lock(game->tree);
+		err = sheaf_tree_insert_locked(game->tree, NULL, first, last, what);
+		sheaf_tree_unlock(game->tree);
+	} else {
+		err = sheaf_tree_insert(game->tree, first, last, what);
+	}
+	if (done(game, err, taken(game, first, last) ? -EEXIST : 0))
 		oracle_store(&game->oracle, first, last, what);
 }
 
-static void erase_key(struct game *game)
+static void erase_key(struct game *game, bool locked)
 {
 	const uint64_t at = key(game);
 	const struct oracle_range *range = oracle_range_of(game, at);
 	void *old = NULL;
+	int err;
 
-	if (!done(game, sheaf_tree_erase(game->tree, at, &old), range ? 0 : -ENOENT))
+	if (locked) {
+		sheaf_tree_lock(game->tree);
+		err = sheaf_tree_erase_locked(game->tree, NULL, at, &old);
+		sheaf_tree_unlock(game->tree);
+	} else {
+		err = sheaf_tree_erase(game->tree, at, &old);
+	}
+	if (!done(game, err, range ? 0 : -ENOENT))
 		return;
 	fuzz_check(old == range->entry);
 	oracle_store(&game->oracle, range->first, range->last, NULL);
 }
 
-static void cursor_store(struct game *game, bool range)
+static void cursor_store(struct game *game, bool range, bool locked)
 {
 	uint64_t first, last;
 	void *what;
+	int err;
 
 	keys(game, &first, &last);
 	if (!range)
 		last = first;
 	what = entry(game);
-	if (!done(game, sheaf_tree_cursor_store(&game->cursor, first, last, what), 0))
+	if (locked) {
+		sheaf_tree_lock(game->tree);
+		err = sheaf_tree_cursor_store_locked(&game->cursor, first, last, what);
+		sheaf_tree_unlock(game->tree);
+	} else {
+		err = sheaf_tree_cursor_store(&game->cursor, first, last, what);
+	}
+	if (!done(game, err, 0))
 		return;
 	oracle_store(&game->oracle, first, last, what);
 	fuzz_check(game->cursor.first == first && game->cursor.entry == what);
@@ -279,14 +314,41 @@ static void find_gap(struct game *game)
 	fuzz_check(sheaf_tree_gap_locked(game->tree, &g, &at) == err && at == want);
 }
 
-static void store_gap(struct game *game)
+/* By the calls that take no struct. */
+static void find_end_gap(struct game *game)
+{
+	struct sheaf_tree_gap g = gap(game);
+	uint64_t at = 1, locked = 1, want = 1;
+	int err, got, got_locked;
+
+	g.offset = 0;
+	err = gap_want(game, &g, &want);
+	got = (g.highest ? sheaf_tree_highest_gap : sheaf_tree_lowest_gap)(
+		game->tree, g.min, g.max, g.size, g.align, &at);
+	sheaf_tree_lock(game->tree);
+	got_locked = (g.highest ? sheaf_tree_highest_gap_locked : sheaf_tree_lowest_gap_locked)(
+		game->tree, g.min, g.max, g.size, g.align, &locked);
+	sheaf_tree_unlock(game->tree);
+	fuzz_check(got == err && got_locked == err);
+	fuzz_check(at == want && locked == want);
+}
+
+static void store_gap(struct game *game, bool locked)
 {
 	const struct sheaf_tree_gap g = gap(game);
 	uint64_t at = 1, want = 1;
 	void *what = entry(game);
-	const int err = gap_want(game, &g, &want);
+	const int want_err = gap_want(game, &g, &want);
+	int err;
 
-	if (!done(game, sheaf_tree_store_gap(game->tree, &g, what, &at), err)) {
+	if (locked) {
+		sheaf_tree_lock(game->tree);
+		err = sheaf_tree_store_gap_locked(game->tree, NULL, &g, what, &at);
+		sheaf_tree_unlock(game->tree);
+	} else {
+		err = sheaf_tree_store_gap(game->tree, &g, what, &at);
+	}
+	if (!done(game, err, want_err)) {
 		fuzz_check(at == 1);
 		return;
 	}
@@ -450,9 +512,46 @@ static void ration(struct game *game)
 	game->budget = n < 64 ? n : SIZE_MAX;
 }
 
+static void stats(struct game *game)
+{
+	struct sheaf_tree_stats s;
+
+	sheaf_tree_stats(game->tree, &s);
+	fuzz_check(s.entries == game->oracle.n && !s.height == !s.nodes);
+}
+
+/* The kinds above the first 22. */
+static void play_more(struct game *game, unsigned what)
+{
+	switch (what) {
+	case 22:
+		erase_range(game);
+		break;
+	case 23:
+		erase_key(game, true);
+		break;
+	case 24:
+		insert(game, true);
+		break;
+	case 25:
+		store_gap(game, true);
+		break;
+	case 26:
+		find_end_gap(game);
+		break;
+	case 27:
+		cursor_store(game, true, true);
+		break;
+	default:
+		stats(game);
+	}
+}
+
 static void play(struct game *game)
 {
-	switch (fuzz_byte(&game->in) % 22) {
+	unsigned what = fuzz_kind(fuzz_byte(&game->in), 22);
+
+	switch (what) {
 	case 0:
 	case 1:
 		store_point(game);
@@ -465,17 +564,17 @@ static void play(struct game *game)
 		store(game, true);
 		break;
 	case 5:
-		insert(game);
+		insert(game, false);
 		break;
 	case 6:
 	case 7:
-		erase_key(game);
+		erase_key(game, false);
 		break;
 	case 8:
-		cursor_store(game, false);
+		cursor_store(game, false, false);
 		break;
 	case 9:
-		cursor_store(game, true);
+		cursor_store(game, true, false);
 		break;
 	case 10:
 		cursor_append(game);
@@ -493,7 +592,7 @@ static void play(struct game *game)
 		find_gap(game);
 		break;
 	case 15:
-		store_gap(game);
+		store_gap(game, false);
 		break;
 	case 16:
 		prepared(game);
@@ -510,11 +609,14 @@ static void play(struct game *game)
 	case 20:
 		sheaf_gp_manual_step(&game->gp);
 		break;
-	default:
+	case 21:
 		if (fuzz_byte(&game->in) % 8)
 			ration(game);
 		else
 			clear(game);
+		break;
+	default:
+		play_more(game, what);
 	}
 }
 

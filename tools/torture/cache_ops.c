@@ -5,6 +5,7 @@
 #include "torture.h"
 
 #include <errno.h>
+#include <sheaf/stats.h>
 #include <unistd.h>
 
 /* How many a worker keeps, at most; it changes with time. */
@@ -21,13 +22,19 @@ static unsigned any_cache(struct worker *w)
 	return c;
 }
 
+static void not_had(struct worker *w)
+{
+	fetch_add_relaxed(&torture.counts.refused, 1);
+	refused(w);
+}
+
 /* An object that came, or that did not. */
 static struct stamp *came(struct worker *w, unsigned c, void *object)
 {
 	if (object)
 		object_take(&torture.victims[c], object, worker_owner(w));
 	else
-		fetch_add_relaxed(&torture.counts.refused, 1);
+		not_had(w);
 	return object;
 }
 
@@ -191,9 +198,19 @@ static void use_prefilled(struct worker *w, unsigned c, struct sheaf *sheaf, uns
 	}
 }
 
+/* All that was asked for is used: there is no more, and the cache says so. */
+static void overuse(struct worker *w, unsigned c, struct sheaf *sheaf)
+{
+	const uint64_t before = w->overused;
+
+	if (sheaf_cache_alloc_from(torture.victims[c].cache, sheaf) || w->overused != before + 1)
+		fault("cache %s: a strict sheaf gives more than was asked for, or does not tell",
+		      torture.victims[c].spec->name);
+}
+
 static void do_prefill(struct worker *w)
 {
-	unsigned c = any_cache(w), n = 1 + random_below(&w->random, 40), again;
+	unsigned c = any_cache(w), n = 1 + random_below(&w->random, 40), used, again;
 	struct sheaf_cache *cache = torture.victims[c].cache;
 	unsigned flags = random_below(&w->random, 4) ? 0 : SHEAF_STRICT;
 	struct sheaf *sheaf;
@@ -202,10 +219,13 @@ static void do_prefill(struct worker *w)
 		flags = SHEAF_NOWAIT;
 	sheaf = sheaf_cache_prefill(cache, n, flags);
 	if (!sheaf) {
-		fetch_add_relaxed(&torture.counts.refused, 1);
+		not_had(w);
 		return;
 	}
-	use_prefilled(w, c, sheaf, random_below(&w->random, n + 1));
+	used = random_below(&w->random, 2) ? n : random_below(&w->random, n + 1);
+	use_prefilled(w, c, sheaf, used);
+	if (flags == SHEAF_STRICT && used == n)
+		overuse(w, c, sheaf);
 	again = random_below(&w->random, 50);
 	if (again && sheaf_cache_refill(cache, &sheaf, again, flags & SHEAF_NOWAIT) == 0)
 		use_prefilled(w, c, sheaf, random_below(&w->random, again + 1));
@@ -219,6 +239,8 @@ static void do_local(struct worker *w)
 
 	if (sheaf)
 		sheaf_cache_return(torture.victims[c].cache, sheaf);
+	else
+		refused(w);
 }
 
 static void do_barrier(struct worker *w)
@@ -265,24 +287,81 @@ static void do_stats(struct worker *w)
 	sheaf_cache_stats(torture.victims[any_cache(w)].cache, &stats, sizeof(stats));
 	if (stats.backend_freed > stats.backend_allocated)
 		fault("cache %s: more objects went back than came", w->with);
+	if (sheaf_cache_slots(torture.victims[0].cache, NULL) == SHEAF_SLOTS_DEFAULT)
+		fault("cache %s: slots of no kind", w->with);
 }
 
-const struct operation cache_operations[] = {
-	{"alloc", do_alloc, 30},
-	{"alloc that waits", do_alloc_wait, 1},
-	{"free", do_free, 25},
-	{"free, nowait", do_free_nowait, 6},
-	{"retire", do_retire, 25},
-	{"bulk", do_bulk, 10},
-	{"prefill", do_prefill, 12},
-	{"local prefill", do_local, 2},
-	{"barrier", do_barrier, 2},
-	{"throttle", do_throttle, 3},
-	{"shrink", do_shrink, 2},
-	{"trim", do_trim, 2},
-	{"flush", do_flush, 3},
-	{"statistics", do_stats, 2},
-	{NULL, NULL, 0},
+/* What a hand has is in no slot, barn or recycler. */
+static void do_describe(struct worker *w)
+{
+	struct sheaf_description d;
+	unsigned c = any_cache(w);
+
+	if (!w->n[c]) {
+		refused(w);
+		return;
+	}
+	if (!sheaf_describe(w->hand[c][0], &d, sizeof(d)))
+		return;
+	if (d.cache != torture.victims[c].cache || d.place != SHEAF_PLACE_IN_USE)
+		fault("cache %s: an object in a hand is said to be in cache %s: %s", w->with,
+		      d.name, sheaf_place_name(d.place));
+}
+
+static int is_ours(void *arg, struct sheaf_cache *cache)
+{
+	unsigned *found = arg, c;
+
+	for (c = 0; c < CACHES; c++)
+		*found += cache == torture.victims[c].cache;
+	return 0;
+}
+
+static void do_walk_caches(struct worker *w)
+{
+	unsigned found = 0;
+
+	(void)w;
+	sheaf_cache_walk(is_ours, &found);
+	if (found != CACHES)
+		fault("a walk finds %u of %u caches", found, CACHES);
+}
+
+/* As a user of the source himself. */
+static void do_wait(struct worker *w)
+{
+	uint64_t ticket = sheaf_gp_ticket(torture.gp);
+	int err;
+
+	store_relaxed(&w->with, "the source");
+	if (random_below(&w->random, 2))
+		sheaf_gp_hurry(torture.gp);
+	err = sheaf_gp_wait(torture.gp, ticket);
+	if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
+		fault("a wait for a grace period gives %d", err);
+	if (!err && !sheaf_gp_elapsed(torture.gp, ticket))
+		fault("a grace period is waited for, and has not elapsed");
+}
+
+struct operation cache_operations[] = {
+	{"alloc", do_alloc, 30, 0},
+	{"alloc that waits", do_alloc_wait, 1, 0},
+	{"free", do_free, 25, 0},
+	{"free, nowait", do_free_nowait, 6, 0},
+	{"retire", do_retire, 25, 0},
+	{"bulk", do_bulk, 10, 0},
+	{"prefill", do_prefill, 12, 0},
+	{"local prefill", do_local, 2, 0},
+	{"barrier", do_barrier, 2, 0},
+	{"throttle", do_throttle, 3, 0},
+	{"shrink", do_shrink, 2, 0},
+	{"trim", do_trim, 2, 0},
+	{"flush", do_flush, 3, 0},
+	{"statistics", do_stats, 2, 0},
+	{"description", do_describe, 1, 0},
+	{"walk over caches", do_walk_caches, 1, 0},
+	{"grace period", do_wait, 1, 0},
+	{NULL, NULL, 0, 0},
 };
 
 void hand_empty(struct worker *w, unsigned c)

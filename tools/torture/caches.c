@@ -16,7 +16,12 @@
 
 static const struct spec specs[CACHES] = {
 	{.name = "values", .object_size = 96, .capacity = 4, .nodes = 1},
-	{.name = "called", .object_size = 192, .capacity = 13, .nodes = 1, .called = true},
+	{.name = "called",
+	 .object_size = 192,
+	 .capacity = 13,
+	 .nodes = 1,
+	 .called = true,
+	 .made = true},
 	{.name = "driven",
 	 .object_size = 1000,
 	 .capacity = 7,
@@ -97,6 +102,29 @@ static void ripe(void *arg, struct sheaf *sheaf)
 		sheaf_cache_free(victim->cache, sheaf_pop(sheaf));
 }
 
+/* What the backend gives, once. */
+static void make(void *arg, size_t n, void *const *objects)
+{
+	struct victim *victim = arg;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		object_made(victim, objects[i]);
+	fetch_add_relaxed(&victim->made, n);
+}
+
+/* Instead of abort(). */
+static void overused(void *arg, struct sheaf_cache *cache, uint32_t asked, const void *caller)
+{
+	const struct victim *victim = arg;
+
+	(void)caller;
+	if (cache != victim->cache || !self || !asked)
+		fault("cache %s: who is told of too much use is not who did it",
+		      victim->spec->name);
+	self->overused++;
+}
+
 int victim_place(void *arg)
 {
 	const struct victim *victim = arg;
@@ -143,6 +171,10 @@ static int victim_begin(struct victim *victim)
 		.trim_us = spec->tuned ? 3000 : 0,
 		.tune = spec->tuned,
 		.slots = torture.options.slots,
+		.overuse = overused,
+		.overuse_arg = victim,
+		.ctor = spec->made ? make : NULL,
+		.ctor_arg = victim,
 	};
 	int err = below_begin(victim);
 
@@ -218,6 +250,10 @@ void victims_end(void)
 		struct victim *victim = &torture.victims[c];
 
 		end(victim->cache, victim->spec->name);
+		if (victim->spec->made && victim->made != victim->come)
+			fault("cache %s: %" PRIu64 " objects came from the backend, and %" PRIu64
+			      " through the constructor",
+			      victim->spec->name, victim->come, victim->made);
 		if (victim->out || victim->ended != 1)
 			fault("cache %s: %" PRIu64 " objects have not come back to the backend, "
 			      "which was ended %" PRIu64 " times",

@@ -131,10 +131,20 @@ static void make_free(struct victim *victim, struct stamp *object)
 void object_come(struct victim *victim, struct stamp *object)
 {
 	fetch_add_relaxed(&victim->out, 1);
+	fetch_add_relaxed(&victim->come, 1);
 	object->sequence = fetch_add_relaxed(&torture.sequences, 1) << 20;
 	object->key = 0;
 	store_relaxed(&object->state, STATE_FREE);
 	make_free(victim, object);
+}
+
+void object_made(struct victim *victim, struct stamp *object)
+{
+	uint64_t state = load_relaxed(&object->state);
+
+	if (state != STATE_FREE)
+		bad_state(victim, object, "it is constructed", state);
+	expect(victim, object, KIND_FREE, "it is constructed");
 }
 
 void object_go(struct victim *victim, struct stamp *object)

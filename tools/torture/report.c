@@ -101,6 +101,12 @@ static uint64_t operations(void)
 	return n;
 }
 
+static void put_operations(const struct operation *op, const char *before)
+{
+	for (; op->name; op++, before = ", ")
+		printf("%s\"%s\": %" PRIu64, before, op->name, load_relaxed(&op->done));
+}
+
 static void put_json(const char *what)
 {
 	const struct options *o = &torture.options;
@@ -134,7 +140,10 @@ static void put_json(const char *what)
 			printf("%s\"%s\"", some ? ", " : "", disturbance_name(i));
 			some = true;
 		}
-	printf("], \"resident_first\": %" PRIu64 ", \"resident_last\": %" PRIu64
+	printf("], \"done\": {");
+	put_operations(cache_operations, "");
+	put_operations(tree_operations, ", ");
+	printf("}, \"resident_first\": %" PRIu64 ", \"resident_last\": %" PRIu64
 	       ", \"mapped_first\": %" PRIu64 ", \"mapped_last\": %" PRIu64 "}\n",
 	       first.resident, last.resident, first.mapped, last.mapped);
 	fflush(stdout);
@@ -146,6 +155,8 @@ void fault(const char *format, ...)
 	char text[400];
 	va_list args;
 
+	/* The watch over main() is over, or would come in between here. */
+	alarm(0);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &(int){0});
 	/* Who comes second waits for the end of the process. */
 	while (exchange_relaxed(&found, 1))

@@ -27,7 +27,7 @@
 struct torture torture;
 
 static const char *const plant_names[PLANTS] = {"none",  "lose", "twice", "write",
-						"early", "leak", "hang", "stuck"};
+						"early", "leak", "hang", "stuck", "hole"};
 
 bool plant_now(enum plant plant)
 {
@@ -58,10 +58,18 @@ static void watch(void)
 /* What main() does at the end of a round, when nobody watches. */
 static const char *ending;
 
+/* All caches, or trees, of a round: more than one operation. */
+static unsigned ending_s(void)
+{
+	const unsigned s = (unsigned)torture.options.patience;
+
+	return s < 30 && torture.options.plant != PLANT_STUCK ? 30 : s;
+}
+
 static void not_ended(int number)
 {
 	(void)number;
-	fault("no progress: main() ends %s for %" PRIu64 " s", ending, torture.options.patience);
+	fault("no progress: main() ends %s for %u s", ending, ending_s());
 }
 
 /* NULL: it has ended. Children have alarms of their own. */
@@ -69,7 +77,7 @@ static void end_of(const char *what)
 {
 	ending = what;
 	signal(SIGALRM, what ? not_ended : SIG_DFL);
-	alarm(what ? (unsigned)torture.options.patience : 0);
+	alarm(what ? ending_s() : 0);
 }
 
 static void nap(void)
@@ -243,7 +251,8 @@ static void usage(FILE *out)
 	      "  -b, --backend=KIND   slab, malloc; default slab\n"
 	      "  -w, --with=LIST      these disturbances only, separated by commas; none: none\n"
 	      "  -x, --without=LIST   all disturbances but these\n"
-	      "  -p, --patience=N     seconds that one operation may take; default 60\n"
+	      "  -p, --patience=N     seconds that one operation may take; default 60. So may, and\n"
+	      "                       30 at least, each step that ends a round\n"
 	      "  -q, --quiet          print faults only\n"
 	      "  -j, --json           print the result as one line of JSON\n"
 	      "  -h, --help           this text\n"
@@ -416,8 +425,12 @@ static int parse_options(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-	int status = parse_options(argc, argv, &torture.options);
+	/* A fault may be told in the midst of malloc(). */
+	static char out[BUFSIZ];
+	int status;
 
+	setvbuf(stdout, out, _IOFBF, sizeof(out));
+	status = parse_options(argc, argv, &torture.options);
 	if (status >= 0)
 		return status;
 	if (!torture.options.quiet && !torture.options.json) {

@@ -70,6 +70,7 @@ enum plant {
 	PLANT_LEAK,  /* keeps memory, round by round */
 	PLANT_HANG,  /* a thread that does not go on */
 	PLANT_STUCK, /* main() does not go on at the end of a round */
+	PLANT_HOLE,  /* takes out of a tree what always is there, for a moment */
 	PLANTS
 };
 
@@ -110,6 +111,7 @@ struct spec {
 	unsigned nodes;
 	unsigned barns_per_node;
 	bool called; /* has a callback over ripe objects */
+	bool made;   /* has a constructor */
 	bool driven; /* which is the driver's */
 	bool tuned;
 };
@@ -120,6 +122,8 @@ struct victim {
 	struct sheaf_cache *cache;
 	struct sheaf_backend below;
 	uint64_t out;   /* objects that the cache has from its backend */
+	uint64_t come;  /* that have ever come from there */
+	uint64_t made;  /* that the constructor has seen */
 	uint64_t ended; /* backends that were destroyed */
 };
 
@@ -137,6 +141,8 @@ struct worker {
 	uint32_t asked;    /* atomic bits */
 	uint32_t handling; /* signals are welcome */
 	bool inside;       /* in an operation; the thread's */
+	bool refused;      /* that did not do what it is for */
+	uint64_t overused; /* strict sheaves of which it wanted too much */
 	uint32_t place;    /* injected; atomic */
 	/* For the watchdog, atomic. */
 	const char *doing;
@@ -219,6 +225,8 @@ bool plant_now(enum plant plant);
 /* object.c; all end the run if something is wrong. */
 void object_come(struct victim *victim, struct stamp *object);
 void object_go(struct victim *victim, struct stamp *object);
+/* In the constructor: it has come, and nobody had it. */
+void object_made(struct victim *victim, struct stamp *object);
 void object_take(struct victim *victim, struct stamp *object, uint64_t owner);
 void object_free(struct victim *victim, struct stamp *object, uint64_t owner);
 void object_retire(struct victim *victim, struct stamp *object, uint64_t owner);
@@ -265,9 +273,15 @@ struct operation {
 	const char *name;
 	void (*run)(struct worker *w);
 	unsigned weight;
+	uint64_t done; /* how often it did what it is for; atomic */
 };
-extern const struct operation cache_operations[];
-extern const struct operation tree_operations[];
+extern struct operation cache_operations[];
+extern struct operation tree_operations[];
+/* In an operation: what it wants is not to be had, as memory, a gap, or a moment without writers. */
+static inline void refused(struct worker *w)
+{
+	w->refused = true;
+}
 void hand_empty(struct worker *w, unsigned c);
 void hand_empty_all(struct worker *w);
 struct stamp *victim_alloc(struct worker *w, unsigned c);
@@ -302,6 +316,7 @@ static inline bool key_kept(uint64_t key)
 
 /* tree_reads.c */
 void trees_read(struct worker *w, unsigned loads);
+void do_walk(struct worker *w);
 void do_read(struct worker *w);
 void do_gap_rcu(struct worker *w);
 void do_snapshot(struct worker *w);

@@ -12,9 +12,12 @@
  */
 #include "torture.h"
 
+#include "base/thread.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define VALUES 0
 #define MOST_OUT 16
@@ -70,6 +73,19 @@ int trees_begin(void)
 	return 0;
 }
 
+/* Every node is looked at. */
+static void dump(const struct sheaf_tree *tree)
+{
+	FILE *out = fopen("/dev/null", "w");
+
+	if (!out)
+		return;
+	if (sheaf_tree_dump(tree, SHEAF_TREE_TEXT, out) ||
+	    sheaf_tree_dump(tree, SHEAF_TREE_GRAPHVIZ, out))
+		fault("a tree cannot be printed");
+	fclose(out);
+}
+
 void trees_end(void)
 {
 	struct sheaf_tree_cursor cursor;
@@ -82,6 +98,7 @@ void trees_end(void)
 		wrong = sheaf_tree_check(torture.trees[i]);
 		if (wrong)
 			fault("tree %u: %s", i, wrong);
+		dump(torture.trees[i]);
 		sheaf_tree_cursor_init(&cursor, torture.trees[i]);
 		sheaf_tree_lock(torture.trees[i]);
 		while ((object = sheaf_tree_next_rcu(&cursor)) != NULL) {
@@ -173,21 +190,54 @@ static void do_insert(struct worker *w)
 	err = sheaf_tree_insert(tree, key, last_of(tree, key), object);
 	if (err && err != -EEXIST && err != -ENOMEM)
 		wrong(w, "insert", key, err);
-	if (err)
+	if (err) {
 		drop(w, object, key, false);
+		refused(w);
+	}
+}
+
+/* Where nobody writes, and long enough for readers to come by. */
+static void plant_hole(struct sheaf_tree *tree)
+{
+	uint64_t key = (PLACES_KEPT / 2 - 1) * CELL_KEYS;
+	void *object = NULL;
+	uint64_t end;
+	int state;
+
+	if (torture.options.plant != PLANT_HOLE || !plant_now(PLANT_HOLE))
+		return;
+	if (sheaf_tree_erase(tree, key, &object))
+		return;
+	state = cancel_off();
+	/* Signals wake us up. */
+	for (end = now_ms() + 500; now_ms() < end;)
+		usleep(1000);
+	cancel_on(state);
+	(void)sheaf_tree_store(tree, key, last_of(tree, key), object);
 }
 
 static void do_erase(struct worker *w)
 {
 	struct sheaf_tree *tree = any_tree(w);
 	uint64_t key = erase_key(w), span = last_of(tree, key) - key + 1;
+	uint64_t at = key + random_below(&w->random, (unsigned)span);
 	void *object = NULL;
-	int err = sheaf_tree_erase(tree, key + random_below(&w->random, (unsigned)span), &object);
+	int err;
 
+	plant_hole(tree);
+	if (random_below(&w->random, 2)) {
+		err = sheaf_tree_erase(tree, at, &object);
+	} else {
+		sheaf_tree_lock(tree);
+		err = sheaf_tree_erase_locked(tree, NULL, at, &object);
+		sheaf_tree_unlock(tree);
+	}
 	if (err && err != -ENOENT && err != -ENOMEM)
 		wrong(w, "erase", key, err);
 	if (!err)
 		drop(w, object, key, true);
+	else
+		refused(w);
 }
 
 /* One write that cannot fail, under the lock, over whatever is there. */
@@ -209,6 +259,7 @@ static void do_prepared(struct worker *w)
 		return;
 	err = sheaf_tree_prepare(tree, &prep, writes);
 	if (err) {
+		refused(w);
 		for (i = 0; i < writes; i++)
 			drop(w, objects[i], keys[i], false);
 		if (err != -ENOMEM)
@@ -219,6 +270,7 @@ static void do_prepared(struct worker *w)
 	if (!sheaf_tree_prepared_locked(tree, &prep)) {
 		sheaf_tree_unlock(tree);
 		sheaf_tree_finish(tree, &prep);
+		refused(w);
 		for (i = 0; i < writes; i++)
 			drop(w, objects[i], keys[i], false);
 		return;
@@ -264,6 +316,20 @@ static void do_erase_range(struct worker *w)
 		wrong(w, "erase_range", first, err);
 	for (i = 0; !err && i < n; i++)
 		drop(w, gone[i], keys[i], true);
+	if (err || !n)
+		refused(w);
+}
+
+/* By each of the calls for that. */
+static int find_gap(struct worker *w, struct sheaf_tree *tree,
+		    const struct sheaf_tree_gap *gap, uint64_t *at)
+{
+	if (random_below(&w->random, 2))
+		return sheaf_tree_gap_locked(tree, gap, at);
+	return gap->highest ? sheaf_tree_highest_gap_locked(tree, gap->min, gap->max, gap->size,
+							    gap->align, at)
+			    : sheaf_tree_lowest_gap_locked(tree, gap->min, gap->max, gap->size,
+							   gap->align, at);
 }
 
 /* The object has to say where it is before it is there, so the place is found first. */
@@ -283,7 +349,7 @@ static void do_gap(struct worker *w)
 	gap.min = any_key(w) / 2;
 	gap.min -= gap.min % CELL_KEYS;
 	sheaf_tree_lock(tree);
-	err = sheaf_tree_gap_locked(tree, &gap, &at);
+	err = find_gap(w, tree, &gap, &at);
 	if (!err) {
 		object_to_tree(values(), object, worker_owner(w), at);
 		err = sheaf_tree_insert_locked(tree, NULL, at, last_of(tree, at), object);
@@ -295,8 +361,10 @@ static void do_gap(struct worker *w)
 		object_to_tree(values(), object, worker_owner(w), 0);
 	}
 	sheaf_tree_unlock(tree);
-	if (err)
+	if (err) {
 		drop(w, object, object->key, false);
+		refused(w);
+	}
 }
 
 /* Keys in ascending order, as cursors are for; then one entry is erased where it stands. */
@@ -363,6 +431,7 @@ static void do_cut(struct worker *w)
 	object_to_tree(values(), object, worker_owner(w), key);
 	if (sheaf_tree_prepare(tree, &prep, 2)) {
 		drop(w, object, key, false);
+		refused(w);
 		return;
 	}
 	sheaf_tree_lock(tree);
@@ -370,6 +439,7 @@ static void do_cut(struct worker *w)
 		sheaf_tree_unlock(tree);
 		sheaf_tree_finish(tree, &prep);
 		drop(w, object, key, false);
+		refused(w);
 		return;
 	}
 	was = sheaf_tree_load_rcu(tree, key);
@@ -398,18 +468,19 @@ static void do_tree_stats(struct worker *w)
 		fault("%s: %" PRIu64 " entries in %u places", w->with, stats.entries, CELLS);
 }
 
-const struct operation tree_operations[] = {
-	{"read", do_read, 40},
-	{"insert", do_insert, 20},
-	{"erase", do_erase, 14},
-	{"prepared stores", do_prepared, 8},
-	{"erase of a range", do_erase_range, 2},
-	{"insert into a gap", do_gap, 6},
-	{"writes by cursor", do_cursor, 5},
-	{"cut", do_cut, 6},
-	{"search for a gap", do_gap_rcu, 6},
-	{"snapshot", do_snapshot, 3},
-	{"copy of a tree", do_copy, 1},
-	{"statistics of a tree", do_tree_stats, 1},
-	{NULL, NULL, 0},
+struct operation tree_operations[] = {
+	{"read", do_read, 40, 0},
+	{"walk", do_walk, 10, 0},
+	{"insert", do_insert, 20, 0},
+	{"erase", do_erase, 14, 0},
+	{"prepared stores", do_prepared, 8, 0},
+	{"erase of a range", do_erase_range, 2, 0},
+	{"insert into a gap", do_gap, 6, 0},
+	{"writes by cursor", do_cursor, 5, 0},
+	{"cut", do_cut, 6, 0},
+	{"search for a gap", do_gap_rcu, 6, 0},
+	{"snapshot", do_snapshot, 3, 0},
+	{"copy of a tree", do_copy, 1, 0},
+	{"statistics of a tree", do_tree_stats, 1, 0},
+	{NULL, NULL, 0, 0},
 };

@@ -47,6 +47,92 @@ static uint64_t still_from(const struct sheaf_tree *tree, uint64_t key)
 	return cell;
 }
 
+/* The last one all below a key; beyond all if there is none. */
+static uint64_t still_below(const struct sheaf_tree *tree, uint64_t key)
+{
+	uint64_t cell = cell_of(key);
+
+	for (; !key_still(cell) || last_of(tree, cell) >= key; cell -= CELL_KEYS)
+		if (!cell)
+			return UINT64_MAX;
+	return cell;
+}
+
+static void walk_back(struct worker *w, const struct sheaf_tree *tree)
+{
+	uint64_t before, due;
+	struct sheaf_tree_cursor cursor;
+	struct stamp *object;
+	unsigned i;
+
+	sheaf_tree_cursor_init(&cursor, tree);
+	if (!sheaf_tree_find_rcu(&cursor, any_key(w)))
+		return;
+	before = cursor.first;
+	due = still_below(tree, before);
+	for (i = 0; i < 30 && (object = sheaf_tree_prev_rcu(&cursor)) != NULL; i++) {
+		if (cursor.last >= before || cursor.last > last_of(tree, cell_of(cursor.first)))
+			fault("%s: a walk back comes to keys %#" PRIx64 " to %#" PRIx64
+			      " from %#" PRIx64,
+			      w->with, cursor.first, cursor.last, before);
+		if (due != UINT64_MAX && cursor.last < due)
+			fault("%s: a walk back has passed over key %#" PRIx64 ", to %#" PRIx64,
+			      w->with, due, cursor.last);
+		(void)object_read(&torture.victims[VALUES], object, cell_of(cursor.first));
+		before = cursor.first;
+		due = still_below(tree, before);
+	}
+	if (i < 30 && due != UINT64_MAX)
+		fault("%s: a walk back ends after key %#" PRIx64, w->with, due);
+}
+
+static void walk_holes(struct worker *w, const struct sheaf_tree *tree)
+{
+	uint64_t first = any_key(w), after = first, cell;
+	struct sheaf_tree_holes holes;
+	unsigned i;
+
+	sheaf_tree_holes_init(&holes, tree, first, CELLS * CELL_KEYS - 1);
+	for (i = 0; i < 30 && sheaf_tree_hole_next_rcu(&holes); i++) {
+		if (holes.first < after || holes.last < holes.first ||
+		    holes.last >= CELLS * CELL_KEYS)
+			fault("%s: a hole is from %#" PRIx64 " to %#" PRIx64 ", after %#" PRIx64,
+			      w->with, holes.first, holes.last, after);
+		for (cell = cell_of(holes.first); cell <= holes.last; cell += CELL_KEYS)
+			if (key_still(cell) && last_of(tree, cell) >= holes.first)
+				fault("%s: key %#" PRIx64 " is in a hole, and something always is there",
+				      w->with, cell);
+		after = holes.last + 1;
+	}
+}
+
+/* The section ends between two steps. */
+static void walk_paused(struct worker *w, const struct sheaf_tree *tree)
+{
+	uint64_t after = any_key(w), due = still_from(tree, after);
+	struct sheaf_tree_cursor cursor;
+	unsigned i;
+
+	sheaf_tree_cursor_init(&cursor, tree);
+	for (i = 0; i < 30; i++) {
+		if (!(i ? sheaf_tree_next_rcu(&cursor) : sheaf_tree_find_rcu(&cursor, after)))
+			break;
+		if (cursor.last < after || cursor.first > due)
+			fault("%s: a walk that paused comes to keys %#" PRIx64 " to %#" PRIx64
+			      " after %#" PRIx64 ", and key %#" PRIx64 " is due",
+			      w->with, cursor.first, cursor.last, after, due);
+		(void)object_read(&torture.victims[VALUES], cursor.entry, cell_of(cursor.first));
+		after = cursor.last + 1;
+		due = still_from(tree, after);
+		sheaf_tree_cursor_pause(&cursor);
+		source_read_unlock();
+		source_quiescent();
+		source_read_lock();
+	}
+	if (i < 30 && due < CELLS * CELL_KEYS)
+		fault("%s: a walk that paused ends before key %#" PRIx64, w->with, due);
+}
+
 static void walk(struct worker *w, const struct sheaf_tree *tree)
 {
 	uint64_t after = any_key(w), due = still_from(tree, after);
@@ -119,6 +205,24 @@ void trees_read(struct worker *w, unsigned loads)
 	fetch_add_relaxed(&torture.counts.objects_read, n);
 }
 
+void do_walk(struct worker *w)
+{
+	struct sheaf_tree *tree = any_tree(w);
+
+	source_read_lock();
+	switch (random_below(&w->random, 3)) {
+	case 0:
+		walk_back(w, tree);
+		break;
+	case 1:
+		walk_holes(w, tree);
+		break;
+	default:
+		walk_paused(w, tree);
+	}
+	source_read_unlock();
+}
+
 void do_read(struct worker *w)
 {
 	trees_read(w, 40);
@@ -133,16 +237,25 @@ void do_gap_rcu(struct worker *w)
 				     .size = 1 + random_below(&w->random, 3 * CELL_KEYS),
 				     .align = UINT64_C(1) << random_below(&w->random, 5),
 				     .highest = random_below(&w->random, 2)};
+	bool locks = random_below(&w->random, 2);
 	uint64_t at = 0, cell;
 	int err;
 
-	source_read_lock();
-	err = sheaf_tree_gap_rcu(tree, &gap, &at);
-	source_read_unlock();
-	if (err && err != -ENOSPC && err != -EAGAIN)
+	if (!locks) {
+		source_read_lock();
+		err = sheaf_tree_gap_rcu(tree, &gap, &at);
+		source_read_unlock();
+	} else if (gap.highest) {
+		err = sheaf_tree_highest_gap(tree, gap.min, gap.max, gap.size, gap.align, &at);
+	} else {
+		err = sheaf_tree_lowest_gap(tree, gap.min, gap.max, gap.size, gap.align, &at);
+	}
+	if (err && err != -ENOSPC && (locks || err != -EAGAIN))
 		fault("%s: a search for a gap gives %d", w->with, err);
-	if (err)
+	if (err) {
+		refused(w);
 		return;
+	}
 	if (at < gap.min || at > gap.max || gap.max - at < gap.size - 1 || at % gap.align)
 		fault("%s: a gap at %#" PRIx64 " is not what was asked for", w->with, at);
 	for (cell = cell_of(at); cell < at + gap.size; cell += CELL_KEYS)
@@ -190,6 +303,8 @@ void do_snapshot(struct worker *w)
 	source_read_unlock();
 	if (!err)
 		whole(w, tree, first, ranges, got);
+	else
+		refused(w);
 }
 
 /* The entries are not looked at: they may be gone. */
@@ -200,12 +315,36 @@ static void write_copy(struct worker *w, struct sheaf_tree *copy)
 
 	for (i = 0; i < 40; i++) {
 		uint64_t key = any_key(w) + random_below(&w->random, CELL_KEYS);
-		void *entry = random_below(&w->random, 3) ? &one : NULL;
 		uint64_t last = key + random_below(&w->random, 3 * CELL_KEYS);
+		const struct sheaf_tree_gap gap = {
+			.min = key, .max = UINT64_MAX, .size = last - key + 1, .align = 1};
+		struct sheaf_tree_cursor cursor;
+		void *entry = &one;
+		int err;
 
-		if (!sheaf_tree_store(copy, key, last, entry) &&
+		switch (random_below(&w->random, 5)) {
+		case 0:
+			entry = NULL;
+			err = sheaf_tree_erase_range(copy, key, last);
+			break;
+		case 1:
+			/* What is there is not stored over. */
+			err = sheaf_tree_store_gap(copy, &gap, entry, &key);
+			last = key + gap.size - 1;
+			break;
+		case 2:
+			sheaf_tree_cursor_init(&cursor, copy);
+			err = sheaf_tree_cursor_store(&cursor, key, last, entry);
+			break;
+		default:
+			entry = random_below(&w->random, 3) ? &one : NULL;
+			err = sheaf_tree_store(copy, key, last, entry);
+		}
+		if (!err &&
 		    (sheaf_tree_load(copy, key) != entry || sheaf_tree_load(copy, last) != entry))
 			fault("%s: a copy has not what was stored", w->with);
+		if (err && err != -ENOMEM)
+			fault("%s: a write to a copy gives %d", w->with, err);
 	}
 }
 
@@ -242,6 +381,8 @@ void do_copy(struct worker *w)
 	}
 	if (err && err != -ENOMEM)
 		fault("%s: a copy gives %d", w->with, err);
+	if (err)
+		refused(w);
 	if ((copy && sheaf_tree_check(copy)) || (built && sheaf_tree_check(built)))
 		fault("%s: an invariant of a copy does not hold", w->with);
 	if ((copy && sheaf_tree_destroy(copy)) || (built && sheaf_tree_destroy(built)))

@@ -136,9 +136,9 @@ static bool serve(struct worker *w)
 	return asked & ASK_EXIT;
 }
 
-static const struct operation *choose(struct worker *w)
+static struct operation *choose(struct worker *w)
 {
-	const struct operation *op =
+	struct operation *op =
 		random_below(&w->random, 3) ? cache_operations : tree_operations;
 	unsigned sum = 0, n, at;
 
@@ -168,9 +168,10 @@ static void leave(void *arg)
 static void work(struct worker *w)
 {
 	while (!load_relaxed(&torture.stop)) {
-		const struct operation *op = choose(w);
+		struct operation *op = choose(w);
 
 		worker_note(w, op->name, "");
+		w->refused = false;
 		w->inside = true;
 		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
 		op->run(w);
@@ -178,6 +179,8 @@ static void work(struct worker *w)
 		pthread_testcancel();
 		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 		fetch_add_relaxed(&w->steps, 1);
+		if (!w->refused)
+			fetch_add_relaxed(&op->done, 1);
 		source_quiescent();
 		if (plant_now(PLANT_HANG)) {
 			worker_note(w, "nothing", "as planted");
