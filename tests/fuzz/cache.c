@@ -445,8 +445,8 @@ static void describe(void)
 {
 	struct sheaf_description d;
 
-	if (game.held && sheaf_describe(memory[game.hand[fuzz_byte(&game.in) % game.held]], &d,
-					sizeof(d)))
+	if (game.held &&
+	    sheaf_describe(memory[game.hand[fuzz_byte(&game.in) % game.held]], &d, sizeof(d)))
 		fuzz_check(d.cache == game.cache && d.place == SHEAF_PLACE_IN_USE);
 }
 

@@ -25,7 +25,8 @@ extern uint64_t fuzz_played;
  * `most` and those behind it. So kinds can be added without a change of what inputs do. */
 static inline unsigned fuzz_kind(uint8_t byte, unsigned most)
 {
-	const unsigned whole = 256 / most * most, kind = byte < whole ? byte % most : most + byte - whole;
+	const unsigned whole = 256 / most * most,
+		       kind = byte < whole ? byte % most : most + byte - whole;
 
 	if (kind < fuzz_kinds)
 		fuzz_played |= UINT64_C(1) << kind;

@@ -323,8 +323,8 @@ static void find_end_gap(struct game *game)
 
 	g.offset = 0;
 	err = gap_want(game, &g, &want);
-	got = (g.highest ? sheaf_tree_highest_gap : sheaf_tree_lowest_gap)(
-		game->tree, g.min, g.max, g.size, g.align, &at);
+	got = (g.highest ? sheaf_tree_highest_gap : sheaf_tree_lowest_gap)(game->tree, g.min, g.max,
+									   g.size, g.align, &at);
 	sheaf_tree_lock(game->tree);
 	got_locked = (g.highest ? sheaf_tree_highest_gap_locked : sheaf_tree_lowest_gap_locked)(
 		game->tree, g.min, g.max, g.size, g.align, &locked);

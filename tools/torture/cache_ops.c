@@ -344,24 +344,15 @@ static void do_wait(struct worker *w)
 }
 
 struct operation cache_operations[] = {
-	{"alloc", do_alloc, 30, 0},
-	{"alloc that waits", do_alloc_wait, 1, 0},
-	{"free", do_free, 25, 0},
-	{"free, nowait", do_free_nowait, 6, 0},
-	{"retire", do_retire, 25, 0},
-	{"bulk", do_bulk, 10, 0},
-	{"prefill", do_prefill, 12, 0},
-	{"local prefill", do_local, 2, 0},
-	{"barrier", do_barrier, 2, 0},
-	{"throttle", do_throttle, 3, 0},
-	{"shrink", do_shrink, 2, 0},
-	{"trim", do_trim, 2, 0},
-	{"flush", do_flush, 3, 0},
-	{"statistics", do_stats, 2, 0},
-	{"description", do_describe, 1, 0},
-	{"walk over caches", do_walk_caches, 1, 0},
-	{"grace period", do_wait, 1, 0},
-	{NULL, NULL, 0, 0},
+	{"alloc", do_alloc, 30, 0},         {"alloc that waits", do_alloc_wait, 1, 0},
+	{"free", do_free, 25, 0},           {"free, nowait", do_free_nowait, 6, 0},
+	{"retire", do_retire, 25, 0},       {"bulk", do_bulk, 10, 0},
+	{"prefill", do_prefill, 12, 0},     {"local prefill", do_local, 2, 0},
+	{"barrier", do_barrier, 2, 0},      {"throttle", do_throttle, 3, 0},
+	{"shrink", do_shrink, 2, 0},        {"trim", do_trim, 2, 0},
+	{"flush", do_flush, 3, 0},          {"statistics", do_stats, 2, 0},
+	{"description", do_describe, 1, 0}, {"walk over caches", do_walk_caches, 1, 0},
+	{"grace period", do_wait, 1, 0},    {NULL, NULL, 0, 0},
 };
 
 void hand_empty(struct worker *w, unsigned c)

@@ -26,8 +26,8 @@
 
 struct torture torture;
 
-static const char *const plant_names[PLANTS] = {"none",  "lose", "twice", "write",
-						"early", "leak", "hang", "stuck", "hole"};
+static const char *const plant_names[PLANTS] = {"none", "lose", "twice", "write", "early",
+						"leak", "hang", "stuck", "hole"};
 
 bool plant_now(enum plant plant)
 {
@@ -240,7 +240,8 @@ static void usage(FILE *out)
 	      "  grown by more than 8 MiB and 128 KiB a thread since the first round (mapped:\n"
 	      "  64 MiB).\n\n"
 	      "OPTIONS\n"
-	      "  -t, --seconds=N      how long, 1 to 1000000; default 10. A round takes longer, by\n"
+	      "  -t, --seconds=N      how long, 1 to 1000000; default 10. A round takes longer, "
+	      "by\n"
 	      "                       10 s at most, where not every disturbance has happened yet\n"
 	      "  -r, --rounds=N       caches are made and ended so many times; default 4\n"
 	      "  -n, --threads=N      1 to 256; default 6\n"
@@ -251,7 +252,8 @@ static void usage(FILE *out)
 	      "  -b, --backend=KIND   slab, malloc; default slab\n"
 	      "  -w, --with=LIST      these disturbances only, separated by commas; none: none\n"
 	      "  -x, --without=LIST   all disturbances but these\n"
-	      "  -p, --patience=N     seconds that one operation may take; default 60. So may, and\n"
+	      "  -p, --patience=N     seconds that one operation may take; default 60. So may, "
+	      "and\n"
 	      "                       30 at least, each step that ends a round\n"
 	      "  -q, --quiet          print faults only\n"
 	      "  -j, --json           print the result as one line of JSON\n"

@@ -321,8 +321,8 @@ static void do_erase_range(struct worker *w)
 }
 
 /* By each of the calls for that. */
-static int find_gap(struct worker *w, struct sheaf_tree *tree,
-		    const struct sheaf_tree_gap *gap, uint64_t *at)
+static int find_gap(struct worker *w, struct sheaf_tree *tree, const struct sheaf_tree_gap *gap,
+		    uint64_t *at)
 {
 	if (random_below(&w->random, 2))
 		return sheaf_tree_gap_locked(tree, gap, at);

@@ -100,7 +100,8 @@ static void walk_holes(struct worker *w, const struct sheaf_tree *tree)
 			      w->with, holes.first, holes.last, after);
 		for (cell = cell_of(holes.first); cell <= holes.last; cell += CELL_KEYS)
 			if (key_still(cell) && last_of(tree, cell) >= holes.first)
-				fault("%s: key %#" PRIx64 " is in a hole, and something always is there",
+				fault("%s: key %#" PRIx64
+				      " is in a hole, and something always is there",
 				      w->with, cell);
 		after = holes.last + 1;
 	}

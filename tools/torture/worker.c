@@ -138,8 +138,7 @@ static bool serve(struct worker *w)
 
 static struct operation *choose(struct worker *w)
 {
-	struct operation *op =
-		random_below(&w->random, 3) ? cache_operations : tree_operations;
+	struct operation *op = random_below(&w->random, 3) ? cache_operations : tree_operations;
 	unsigned sum = 0, n, at;
 
 	for (n = 0; op[n].name; n++)
