@@ -5,7 +5,7 @@
  * Proves that every allocation of the library may fail. Each operation is tried again and again: the
  * first thing that it asks the system for is refused, then the second one, until none is, once
  * with that one refusal and once with all that come after it. Memory, pages and threads are such
- * things. Each try is on a cache of its own that is cold, and by a thread that is new to it. Then
+ * things, and the memory of a thread's own words. Each try is on a cache of its own that is cold, and by a thread that is new to it. Then
  * the operation says so, or has done its work; it succeeds when it is called again; nothing is
  * lost but what the counter of abandoned objects says, and trees are as they were.
  */
@@ -57,6 +57,8 @@ int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 			  void *arg);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
 			  void *arg);
+int __real_pthread_setspecific(pthread_key_t key, const void *value);
+int __wrap_pthread_setspecific(pthread_key_t key, const void *value);
 
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int file, off_t offset)
 {
@@ -76,6 +78,11 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 			  void *arg)
 {
 	return refuse(1) ? EAGAIN : __real_pthread_create(thread, attr, fn, arg);
+}
+
+int __wrap_pthread_setspecific(pthread_key_t key, const void *value)
+{
+	return value && refuse(1) ? ENOMEM : __real_pthread_setspecific(key, value);
 }
 
 /*
@@ -154,6 +161,23 @@ static bool create_with_all(struct rig *rig)
 	return create_as(attr);
 }
 
+static bool create_shown(struct rig *rig)
+{
+	struct sheaf_cache_attr attr = attr_of(rig);
+
+	attr.stats = true;
+	return create_as(attr);
+}
+
+static bool alloc_node(struct rig *rig)
+{
+	void *object = sheaf_cache_alloc_node(rig->cache, 0, 0);
+
+	if (object)
+		rig->hand[rig->n++] = object;
+	return object;
+}
+
 static bool alloc(struct rig *rig)
 {
 	void *object = sheaf_cache_alloc(rig->cache, 0);
@@ -224,6 +248,22 @@ static bool prefill(struct rig *rig)
 			abort();
 	sheaf_cache_return(rig->cache, sheaf);
 	return done;
+}
+
+/* More is in flight than the hard limit says. */
+static bool throttle(struct rig *rig)
+{
+	unsigned i;
+	int err;
+
+	if (sheaf_cache_set_rcu_limits(rig->cache, 4, 8))
+		abort();
+	for (i = 0; i < 30; i++)
+		sheaf_cache_free_rcu(rig->cache, rig->hand[--rig->n]);
+	err = sheaf_cache_throttle(rig->cache);
+	if (err && err != -EDEADLK)
+		abort();
+	return true;
 }
 
 /* What gives back, and what waits, needs no memory. */
@@ -320,26 +360,87 @@ static bool tree_erase(struct rig *rig)
 	return true;
 }
 
-static bool tree_dup(struct rig *rig)
+/* Each is one whole range, and half of the hole behind it. */
+static bool tree_erase_range(struct rig *rig)
+{
+	unsigned i;
+
+	for (i = 0; i < 20; i++, rig->turn++)
+		if (!tree_says(
+			    rig,
+			    sheaf_tree_erase_range(rig->tree, 10 * rig->turn, 10 * rig->turn + 7),
+			    -1))
+			return false;
+	return true;
+}
+
+static bool tree_cursor(struct rig *rig)
+{
+	const uint64_t key = 9000 + 10 * rig->entries;
+	struct sheaf_tree_cursor cursor;
+	unsigned i;
+
+	sheaf_tree_cursor_init(&cursor, rig->tree);
+	for (i = 0; i < 20; i++)
+		if (!tree_says(
+			    rig,
+			    sheaf_tree_cursor_store(&cursor, key + 2 * i, key + 2 * i + i % 2, rig),
+			    1))
+			return false;
+	return true;
+}
+
+static bool tree_gap(struct rig *rig)
+{
+	const struct sheaf_tree_gap gap = {.max = UINT64_MAX, .size = 4};
+	uint64_t at;
+	unsigned i;
+
+	for (i = 0; i < 20; i++)
+		if (!tree_says(rig, sheaf_tree_store_gap(rig->tree, &gap, rig, &at), 1))
+			return false;
+	return true;
+}
+
+static bool other_tree(struct rig *rig)
 {
 	struct sheaf_tree_attr attr = {
 		.size = sizeof(attr), .gp = rig->gp, .flags = SHEAF_TREE_GAPS};
-	int err;
+	int err = rig->other ? 0 : sheaf_tree_create(&rig->other, &attr);
 
-	if (!rig->other) {
-		err = sheaf_tree_create(&rig->other, &attr);
-		if (err) {
-			if (err != -ENOMEM || rig->other)
-				abort();
-			return false;
-		}
-	}
-	err = sheaf_tree_dup(rig->other, rig->tree);
-	if (err && err != -ENOMEM)
+	if (err && (err != -ENOMEM || rig->other))
 		abort();
-	if (!err)
-		sheaf_tree_clear(rig->other);
 	return !err;
+}
+
+/* The other tree has all or nothing. */
+static bool other_says(struct rig *rig, int err)
+{
+	struct sheaf_tree_stats stats;
+	const bool was = faulty;
+
+	faulty = false;
+	sheaf_tree_stats(rig->other, &stats);
+	if (sheaf_tree_check(rig->other) || (err && err != -ENOMEM) || !stats.entries != !!err)
+		abort();
+	sheaf_tree_clear(rig->other);
+	faulty = was;
+	return !err;
+}
+
+static bool tree_dup(struct rig *rig)
+{
+	return other_tree(rig) && other_says(rig, sheaf_tree_dup(rig->other, rig->tree));
+}
+
+static bool tree_build(struct rig *rig)
+{
+	struct sheaf_tree_range ranges[KEYS];
+	unsigned i;
+
+	for (i = 0; i < KEYS; i++)
+		ranges[i] = (struct sheaf_tree_range){10 * i, 10 * i + i % 9, rig};
+	return other_tree(rig) && other_says(rig, sheaf_tree_build(rig->other, ranges, KEYS));
 }
 
 static bool shared_source(struct rig *rig)
@@ -411,7 +512,9 @@ static const struct scenario {
 } scenarios[] = {
 	{"create", create, false, false},
 	{"create with all attributes", create_with_all, false, false},
+	{"create, counters shown", create_shown, false, false},
 	{"alloc", alloc, false, false},
+	{"alloc_node", alloc_node, false, false},
 	{"alloc_bulk", alloc_bulk, false, true},
 	{"free", free_many, true, false},
 	{"free_bulk", free_bulk, true, false},
@@ -419,12 +522,17 @@ static const struct scenario {
 	{"free_rcu", retire, true, false},
 	{"free_rcu_nowait", retire_nowait, true, true},
 	{"prefill", prefill, false, false},
+	{"throttle", throttle, true, true},
 	{"flush, barrier, trim, shrink", give_back, true, false},
 	{"tree_insert", tree_insert, false, false},
 	{"tree_store", tree_store, false, false},
 	{"tree_prepare", tree_prepared, false, false},
 	{"tree_erase", tree_erase, false, false},
+	{"tree_erase_range", tree_erase_range, false, false},
+	{"tree_cursor_store", tree_cursor, false, false},
+	{"tree_store_gap", tree_gap, false, false},
 	{"tree_dup", tree_dup, false, false},
+	{"tree_build", tree_build, false, false},
 	{"shared source", shared_source, false, false},
 	{"slab", slab, false, false},
 	{"blocks", blocks, false, false},

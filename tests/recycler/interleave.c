@@ -5,7 +5,8 @@
  * Proves of the recycler that in every interleaving of its atomic accesses (of two and three
  * threads, up to a number of preemptions, as far as the runs go) each sheaf given is taken once, after its ticket
  * and in the order of its giver; that counts and invariants are right when the threads are
- * done; and that a barrier has waited for every give that was over when it began.
+ * done; that a take with nobody beside it gets what is ripe; and that a barrier has waited for every give that was
+ * over when it began.
  */
 #include <sheaf/recycler.h>
 
@@ -27,6 +28,8 @@ static unsigned taken[SHEAVES];
 static unsigned given[SCHEDULE_THREADS];
 static unsigned next_of[SCHEDULE_THREADS][2];
 static unsigned errors;
+/* Calls that have begun, and those that have not ended yet. */
+static unsigned begun, ongoing;
 
 static uint64_t lazy_ticket(struct sheaf_gp *source)
 {
@@ -65,7 +68,7 @@ static void begin(void)
 {
 	gp = (struct sheaf_gp){.ops = &lazy_ops, .completed = UINT64_MAX - 1};
 	now = UINT64_MAX;
-	errors = 0;
+	errors = begun = ongoing = 0;
 	sheaf_recycler_init(&recycler, &gp, NULL);
 	for (unsigned i = 0; i < SHEAVES; i++) {
 		sheaves[i] = sheaf_init(malloc(sheaf_bytes(2)), 2);
@@ -82,16 +85,39 @@ static void give(unsigned me)
 {
 	unsigned i = given[me] * 2 + me;
 
+	begun++;
+	ongoing++;
 	sheaf_recycler_give(&recycler, sheaves[i]);
+	ongoing--;
 	given[me]++;
+}
+
+/* There are sheaves, and all that are there are ripe. */
+static bool all_ripe(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SHEAVES; i++) {
+		if (taken[i] || i / 2 >= given[i % 2])
+			continue;
+		if (!sheaf_gp_not_after(sheaves[i]->ticket, gp.completed))
+			return false;
+		n++;
+	}
+	return n;
 }
 
 /* One taker gets the sheaves of one giver in order; another one may be slow to return. */
 static void take(unsigned me)
 {
-	struct sheaf *sheaf = sheaf_recycler_take(&recycler);
-	unsigned i;
+	bool alone = !ongoing && all_ripe();
+	unsigned mine = ++begun, i;
+	struct sheaf *sheaf;
 
+	ongoing++;
+	sheaf = sheaf_recycler_take(&recycler);
+	ongoing--;
+	errors += !sheaf && alone && begun == mine;
 	if (!sheaf)
 		return;
 	i = sheaf->mark;
@@ -120,7 +146,7 @@ static const char *end(void)
 	if (!right)
 		return "an invariant is broken";
 	if (errors)
-		return "a sheaf twice, early or out of order";
+		return "a sheaf twice, early, out of order, or not when it is ripe";
 	if (in != out)
 		return "a sheaf is lost";
 	return sheaf_recycler_fini(&recycler) ? "a count is wrong" : NULL;
@@ -165,7 +191,10 @@ static void run_barrier(unsigned me)
 	}
 	before[0] = given[0];
 	before[1] = given[1];
+	begun++;
+	ongoing++;
 	errors += sheaf_recycler_barrier(&recycler) != 0;
+	ongoing--;
 	for (unsigned g = 0; g < 2; g++)
 		for (unsigned n = 0; n < before[g]; n++)
 			errors += !sheaf_gp_not_after(sheaves[n * 2 + g]->ticket, gp.completed);
