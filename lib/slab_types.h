@@ -77,7 +77,7 @@
 
 #define NAME_BYTES 32
 
-static_assert(SHEAF_SLAB_REGION / OBJECT_SIZE_MAX >= 2 * REGION_BINS,
+static_assert(SHEAF_SLAB_REGION / OBJECT_SIZE_MAX >= (size_t)2 * REGION_BINS,
 	      "the smallest number of objects in a region tells bins apart");
 
 /*

@@ -190,8 +190,8 @@ static inline void tree_prefetch(const struct tree_node *node)
 	const char *at = (const char *)node;
 
 	__builtin_prefetch(at + CACHE_LINE);
-	__builtin_prefetch(at + 2 * CACHE_LINE);
-	__builtin_prefetch(at + 3 * CACHE_LINE);
+	__builtin_prefetch(at + (size_t)2 * CACHE_LINE);
+	__builtin_prefetch(at + (size_t)3 * CACHE_LINE);
 }
 
 /*

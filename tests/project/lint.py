@@ -60,6 +60,15 @@ def includes(command):
     return kept
 
 
+CPPCHECK = [
+    "cppcheck", "--quiet", "--std=c11", "--enable=warning,performance,portability",
+    f"--suppressions-list={HERE}/cppcheck.txt", "--error-exitcode=1",
+    # What makes statements of atomics; it loses its way in those.
+    "-USHEAF_VALGRIND", "-USHEAF_ATOMIC_HOOK", "-Iinclude", "-Ilib",
+    # Sets of macros; with all of them it takes five times as long.
+    *([] if "SHEAF_FULL" in os.environ else ["--max-configs=2"])]
+
+
 def commands(kind, root, build):
     """The command for each group of files of the library."""
     database = json.loads((build / "compile_commands.json").read_text())
@@ -76,13 +85,7 @@ def commands(kind, root, build):
         return [(["clang-tidy", "--quiet", "-p", str(build)] + [str(f) for f in g], root)
                 for g in groups if g]
     if kind == "cppcheck":
-        return [(["cppcheck", "--quiet", "--std=c11", "--enable=warning,performance,portability",
-                  f"--suppressions-list={HERE}/cppcheck.txt", "--error-exitcode=1",
-                  # What makes statements of atomics; it loses its way in those.
-                  "-USHEAF_VALGRIND", "-USHEAF_ATOMIC_HOOK", "-Iinclude", "-Ilib",
-                  # Sets of macros; with all of them it takes five times as long.
-                  *([] if "SHEAF_FULL" in os.environ else ["--max-configs=2"]), folder], root)
-                for folder in ("lib", "tools", "examples")]
+        return [(CPPCHECK + [folder], root) for folder in ("lib", "tools", "examples")]
     return [(["gcc", *includes(library[f]["command"]), "-O1", "-fanalyzer", "-c", "-o", os.devnull,
               str(f)], library[f]["directory"]) for f in files]
 
@@ -95,7 +98,7 @@ def finds_fault(kind, root):
         command = {
             "tidy": ["clang-tidy", "--quiet", f"--config-file={root}/.clang-tidy", str(file), "--",
                      "-std=c11"],
-            "cppcheck": ["cppcheck", "--quiet", "--error-exitcode=1", str(file)],
+            "cppcheck": CPPCHECK + [str(file)],
             "analyzer": ["gcc", "-O1", "-fanalyzer", "-c", "-o", os.devnull, str(file)],
         }[kind]
         return run(command, folder)[0]
