@@ -316,6 +316,40 @@ static void run_giver(unsigned me)
 		run_fresh(me);
 }
 
+/*
+ * Two out, and the first one in again: it is at the head of the chain as before, and the one behind it is not. That
+ * one comes back when all is over, so that who was interrupted goes on here.
+ */
+static struct sheaf *kept_out;
+
+static void begin_out_out_in(void)
+{
+	begin_chained();
+	kept_out = NULL;
+}
+
+static void run_out_out_in(unsigned me)
+{
+	struct sheaf *first = take(me, false);
+
+	if (me)
+		kept_out = take(me, false);
+	if (first)
+		keep(me, first);
+}
+
+static const char *end_out_out_in(void)
+{
+	const struct sheaf *sheaf = barn.empty.chain;
+
+	for (unsigned i = 0; sheaf && i < known; i++, sheaf = sheaf->link)
+		if (sheaf == kept_out)
+			return "a sheaf in a hand and in the chain";
+	if (kept_out)
+		keep(1, kept_out);
+	return end_chained();
+}
+
 static const struct interleaving {
 	const char *name;
 	unsigned threads;
@@ -334,6 +368,7 @@ static const struct interleaving {
 	{"chain", 2, 2, 2, begin_chain, run_fresh, end},
 	{"chain only", 2, 2, 2, begin_chained, run_fresh, end_chained},
 	{"chain only: three threads", 3, 1, 2, begin_chained, run_fresh, end_chained},
+	{"chain only, out and in", 2, 1, 2, begin_out_out_in, run_out_out_in, end_out_out_in},
 	{"trim", 2, 2, 2, begin_trim, run_trim, end},
 	{"trim: three threads", 3, 1, 2, begin_trim, run_trim, end},
 	{"trim: chain", 2, 2, 2, begin_trim_chain, run_trim, end},

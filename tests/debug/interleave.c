@@ -9,12 +9,13 @@
  * address at the same time have the same entry, which is in the list once; no entry is lost where
  * two addresses have the same bits for a while; and an old one is found while others make room. Owners who take
  * an address at the same time have an entry each, one owner has one. What a cache gives back while it ends is
- * another one's to use at once, and whose it was can be told at any time.
+ * another one's to use at once, and whose it was can be told at any time. A guard is one party's.
  */
 #include "base/membarrier.h"
 #include "common.h"
 #include "debug_state.h"
 #include "schedule.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -322,6 +323,75 @@ START_TEST(a_cache_ends_meanwhile)
 END_TEST
 
 /*
+ * Guards, which all are there before.
+ */
+#define GUARDS 2
+
+static unsigned used[GUARDS];
+
+static void begin_guards(void)
+{
+	const struct sheaf_debug_attr debug = {
+		.size = sizeof(debug), .flags = SHEAF_DEBUG_OWNER, .sample = 1, .guards = GUARDS};
+	const struct sheaf_cache_attr attr = {.size = sizeof(attr),
+					      .object_size = SIZE,
+					      .name = "guarded",
+					      .nodes = 1,
+					      .backend = {.ops = &ops},
+					      .gp = &manual.gp,
+					      .debug = &debug};
+	struct debug_object *o[GUARDS];
+
+	errors = 0;
+	memset(used, 0, sizeof(used));
+	sheaf_gp_manual_init(&manual, 0);
+	errors += sheaf_cache_create(&cache, &attr) != 0;
+	for (unsigned i = 0; i < GUARDS; i++)
+		errors += (o[i] = guard_take(cache->watch->debug)) == NULL;
+	for (unsigned i = 0; i < GUARDS; i++)
+		guard_give(cache->watch->debug, o[i]);
+}
+
+static void use_guards(unsigned me)
+{
+	struct debug *d = cache->watch->debug;
+
+	(void)me;
+	for (unsigned i = 0; i < 2; i++) {
+		struct debug_object *o = guard_take(d);
+		unsigned n;
+
+		if (!o)
+			continue;
+		n = (unsigned)(o->place - d->guards);
+		errors += used[n]++ != 0;
+		*(char *)o->object = 1;
+		schedule_point();
+		used[n]--;
+		guard_give(d, o);
+	}
+}
+
+static const char *end_guards(void)
+{
+	for (unsigned i = 0; i < GUARDS; i++)
+		errors += cache->watch->debug->guards[i].state != GUARD_FREE;
+	errors += sheaf_cache_destroy(cache, NULL) != 0;
+	return errors ? "two have one guard, or one is lost" : NULL;
+}
+
+START_TEST(a_guard_is_one_party_s)
+{
+	const struct schedule schedule = {.threads = 2 + (unsigned)_i,
+					  .begin = begin_guards,
+					  .run = use_guards,
+					  .end = end_guards};
+
+	go(schedule, _i ? "guards, three" : "guards");
+}
+END_TEST
+
+/*
  * The book. Addresses that are never looked at. It only grows, so each run has a branch of its own: PREFIX bits
  * that no other run has, with a node at their end.
  */
@@ -530,6 +600,7 @@ int main(void)
 	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_loop_test(tc, one_gives_it_back, 0, sizeof(plays) / sizeof(plays[0]));
 	tcase_add_loop_test(tc, a_cache_ends_meanwhile, 0, 2);
+	tcase_add_loop_test(tc, a_guard_is_one_party_s, 0, 2);
 	tcase_add_loop_test(tc, no_entry_is_lost, 0, sizeof(books) / sizeof(books[0]));
 	tcase_add_loop_test(tc, owners_have_their_entries, 0, 8);
 	tcase_add_test(tc, owners_are_of_one_cache);

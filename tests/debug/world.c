@@ -357,19 +357,25 @@ static void *trade(void *arg)
 	return NULL;
 }
 
-static void shared_begin(unsigned quarantine, unsigned sample, struct sheaf_gp *gp)
+static void shared_begin_with(unsigned quarantine, unsigned sample, unsigned guards,
+			      struct sheaf_gp *gp)
 {
 	const struct sheaf_debug_attr debug = {.size = sizeof(debug),
 					       .flags = SHEAF_DEBUG_POISON | SHEAF_DEBUG_REDZONE |
 							SHEAF_DEBUG_OWNER,
 					       .quarantine = quarantine,
 					       .sample = sample,
-					       .guards = 8,
+					       .guards = guards,
 					       .report = count_report};
 
 	memset(&shared, 0, sizeof(shared));
 	shared.cache = make("shared", &debug, gp);
 	ck_assert_ptr_nonnull(shared.cache);
+}
+
+static void shared_begin(unsigned quarantine, unsigned sample, struct sheaf_gp *gp)
+{
+	shared_begin_with(quarantine, sample, 8, gp);
 }
 
 static void shared_end(struct sheaf_gp_manual *manual)
@@ -411,6 +417,42 @@ START_TEST(threads_trade)
 	ck_assert_uint_eq(shared.reports, 0);
 	shared_end(&manual);
 	ck_assert_uint_eq(shared.reports, 0);
+}
+END_TEST
+
+/*
+ * One uses the only guard, which is new then, and another one after him. They know of each other by a relaxed word,
+ * so that ThreadSanitizer finds out if the guard does not hand on what was written about it.
+ */
+static void *use_guard(void *arg)
+{
+	const unsigned me = *(unsigned *)arg;
+	char *object;
+
+	while (load_relaxed(&shared.rounds) < me)
+		test_pause();
+	object = sheaf_cache_alloc(shared.cache, 0);
+	ck_assert_ptr_nonnull(object);
+	ck_assert_ptr_nonnull(object_find(object)->place);
+	*object = (char)me;
+	sheaf_cache_free(shared.cache, object);
+	store_relaxed(&shared.rounds, me + 1);
+	return NULL;
+}
+
+START_TEST(a_guard_goes_from_hand_to_hand)
+{
+	struct sheaf_gp_manual manual;
+
+	sheaf_gp_manual_init(&manual, 0);
+	for (unsigned round = 0; round < 10; round++) {
+		unsigned order[2] = {0, 1};
+
+		shared_begin_with(0, 1, 1, &manual.gp);
+		test_threads(2, use_guard, order, sizeof(*order));
+		shared_end(&manual);
+		ck_assert_uint_eq(shared.reports, 0);
+	}
 }
 END_TEST
 
@@ -573,6 +615,7 @@ int main(void)
 	}
 	tcase_add_loop_test(tc, memory_ends, 0, 2);
 	tcase_add_loop_test(tc, threads_trade, 0, 4);
+	tcase_add_test(tc, a_guard_goes_from_hand_to_hand);
 	tcase_add_test(tc, one_of_two_frees);
 	tcase_add_test(tc, signal_handlers);
 	tcase_add_test(tc, children);
