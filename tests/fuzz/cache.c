@@ -45,6 +45,7 @@ static struct game {
 	unsigned blocks_left;
 	bool nowait;
 	bool called; /* there is a callback over ripe objects */
+	bool by_thread;
 	unsigned nodes;
 	unsigned node;
 	uint64_t budget;
@@ -325,8 +326,10 @@ static void lend(unsigned how)
 static void lend_by_flags(void)
 {
 	unsigned at = fuzz_byte(&game.in) % LENT, how = fuzz_byte(&game.in);
-	unsigned flags = (how & 1 ? SHEAF_NOWAIT : 0) | (how & 2 ? SHEAF_STRICT : 0) |
-			 (how & 4 ? SHEAF_LOCAL : 0);
+	unsigned flags = how & 2 ? SHEAF_STRICT : 0;
+
+	/* Not both of these. */
+	flags |= how & 4 ? SHEAF_LOCAL : how & 1 ? SHEAF_NOWAIT : 0;
 
 	if (game.lent[at])
 		refill(at, SHEAF_NOWAIT);
@@ -427,7 +430,8 @@ static void limit_all(void)
 {
 	uint8_t a = fuzz_byte(&game.in);
 
-	game.all_budget = a ? (uint64_t)(game.out + a) * OBJECT_BYTES : 0;
+	/* Often there is none: with one nothing must succeed. */
+	game.all_budget = a % 4 ? 0 : (uint64_t)(game.out + a + 1) * OBJECT_BYTES;
 	sheaf_set_budget(game.all_budget);
 	fuzz_check(sheaf_budget_used() == (uint64_t)game.out * OBJECT_BYTES);
 }
@@ -450,6 +454,13 @@ static void describe(void)
 		fuzz_check(d.cache == game.cache && d.place == SHEAF_PLACE_IN_USE);
 }
 
+static void slots_as_wanted(void)
+{
+	unsigned slots = sheaf_cache_slots(game.cache, NULL);
+
+	fuzz_check(slots == SHEAF_SLOTS_THREAD || (slots == SHEAF_SLOTS_CPU && !game.by_thread));
+}
+
 /* The kinds above the first 40. */
 static void call_more(unsigned what)
 {
@@ -468,14 +479,14 @@ static void call_more(unsigned what)
 	else if (what == 45)
 		describe();
 	else if (what == 46)
-		fuzz_check(sheaf_cache_slots(game.cache, NULL) != SHEAF_SLOTS_DEFAULT);
+		slots_as_wanted();
 	else if (room)
 		lend_by_flags();
 }
 
 static void call(void)
 {
-	unsigned what = fuzz_kind(fuzz_byte(&game.in), 40);
+	unsigned what = fuzz_kind(&game.in, 40);
 
 	if (what < 10 && game.held < OBJECTS - 64)
 		alloc(what % 4);
@@ -558,6 +569,7 @@ static bool begin(void)
 
 	game.nodes = attr.nodes;
 	game.called = kind & 32;
+	game.by_thread = kind & 128;
 	if (game.called)
 		attr.ripe = ripe;
 	game.objects_left = game.blocks_left = UINT32_MAX;

@@ -17,21 +17,9 @@
 /* Play an input; always returns 0. libFuzzer gives it its name. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Of a target: how many kinds of calls there are, and a bit for each that has been played. */
+/* Of a target: how many kinds of calls there are, and a bit for each that an input has asked for. */
 extern const unsigned fuzz_kinds;
 extern uint64_t fuzz_played;
-
-/* What a byte means: one of `most` kinds, or, of the bytes that are left over above whole rounds of these, kind
- * `most` and those behind it. So kinds can be added without a change of what inputs do. */
-static inline unsigned fuzz_kind(uint8_t byte, unsigned most)
-{
-	const unsigned whole = 256 / most * most,
-		       kind = byte < whole ? byte % most : most + byte - whole;
-
-	if (kind < fuzz_kinds)
-		fuzz_played |= UINT64_C(1) << kind;
-	return kind;
-}
 
 /* Says where, and aborts: both libFuzzer and AFL++ take that for a find. */
 #define fuzz_check(cond)                                                                           \
@@ -65,6 +53,21 @@ static inline uint64_t fuzz_number(struct fuzz_input *in, unsigned bytes)
 	for (i = 0; i < bytes; i++)
 		number |= (uint64_t)fuzz_byte(in) << (8 * i);
 	return number;
+}
+
+/* What comes next: by a byte one of the first `most` kinds, or by this byte and another one a kind behind those. So
+ * kinds can be added, and inputs that do not have this byte in such a place stay what they are. */
+#define FUZZ_MORE 0xff
+
+static inline unsigned fuzz_kind(struct fuzz_input *in, unsigned most)
+{
+	const uint8_t byte = fuzz_byte(in);
+	unsigned kind = byte % most;
+
+	if (byte == FUZZ_MORE && fuzz_kinds > most)
+		kind = most + fuzz_byte(in) % (fuzz_kinds - most);
+	fuzz_played |= UINT64_C(1) << kind;
+	return kind;
 }
 
 #endif

@@ -549,7 +549,7 @@ static void play_more(struct game *game, unsigned what)
 
 static void play(struct game *game)
 {
-	unsigned what = fuzz_kind(fuzz_byte(&game->in), 22);
+	unsigned what = fuzz_kind(&game->in, 22);
 
 	switch (what) {
 	case 0:

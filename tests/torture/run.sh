@@ -16,13 +16,18 @@ status=$?
 echo "$said"
 [ $status = 0 ] || exit $status
 echo "$said" | python3 -c '
-import json, sys
+import json, os, sys
 said = json.load(sys.stdin)
 count = len(said["enabled"])
 missing = [name for name in said["enabled"] if not said["disturbances"][name]]
 if count < 9 or missing:
     sys.exit(f"of all disturbances, {count} are enabled; did not happen: {missing}")
-undone = [name for name, times in said["done"].items() if not times]
+undone = {name for name, times in said["done"].items() if not times}
+# Nobody waits for a source that is stepped by hand. What backends of others have out debug mode alone knows.
+if said["source"] == "manual":
+    undone -= {"barrier", "throttle", "grace period"}
+if "SHEAF_DEBUG" not in os.environ:
+    undone -= {"description"}
 total = said["operations"]
 if total > 20000 and undone:
     sys.exit(f"in {total} operations these have never done what they are for: {undone}")

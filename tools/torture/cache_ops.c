@@ -78,6 +78,8 @@ static void do_alloc(struct worker *w)
 	unsigned how = random_below(&w->random, 8);
 	struct stamp *object;
 
+	if (w->n[c] >= most)
+		refused(w);
 	while (w->n[c] < most) {
 		if (how == 0)
 			object = sheaf_cache_alloc(cache, SHEAF_NOWAIT);
@@ -114,6 +116,8 @@ static void do_free(struct worker *w)
 	unsigned c = any_cache(w), most = target(w), i;
 	struct stamp *object;
 
+	if (w->n[c] <= most)
+		refused(w);
 	while (w->n[c] > most) {
 		/* Not the newest one: objects of others are between them. */
 		i = random_below(&w->random, w->n[c]);
@@ -249,6 +253,8 @@ static void do_barrier(struct worker *w)
 
 	if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
 		fault("cache %s: barrier gives %d", w->with, err);
+	if (err)
+		refused(w);
 }
 
 static void do_throttle(struct worker *w)
@@ -257,12 +263,16 @@ static void do_throttle(struct worker *w)
 
 	if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
 		fault("cache %s: throttle gives %d", w->with, err);
+	if (err)
+		refused(w);
 }
 
 static void do_shrink(struct worker *w)
 {
 	if (disturbed(DISTURB_SHRINK))
 		sheaf_cache_shrink(torture.victims[any_cache(w)].cache);
+	else
+		refused(w);
 }
 
 static void do_trim(struct worker *w)
@@ -283,12 +293,16 @@ static void do_flush(struct worker *w)
 static void do_stats(struct worker *w)
 {
 	struct sheaf_cache_stats stats;
+	unsigned slots;
 
 	sheaf_cache_stats(torture.victims[any_cache(w)].cache, &stats, sizeof(stats));
 	if (stats.backend_freed > stats.backend_allocated)
 		fault("cache %s: more objects went back than came", w->with);
-	if (sheaf_cache_slots(torture.victims[0].cache, NULL) == SHEAF_SLOTS_DEFAULT)
-		fault("cache %s: slots of no kind", w->with);
+	slots = sheaf_cache_slots(torture.victims[0].cache, NULL);
+	if (slots != SHEAF_SLOTS_THREAD &&
+	    (slots != SHEAF_SLOTS_CPU || torture.options.slots == SHEAF_SLOTS_THREAD))
+		fault("cache values: slots are of kind %u, and %u was wanted", slots,
+		      torture.options.slots);
 }
 
 /* What a hand has is in no slot, barn or recycler. */
@@ -297,12 +311,11 @@ static void do_describe(struct worker *w)
 	struct sheaf_description d;
 	unsigned c = any_cache(w);
 
-	if (!w->n[c]) {
+	/* Of a backend of ours objects are known in layers, or with debug mode. */
+	if (!w->n[c] || !sheaf_describe(w->hand[c][0], &d, sizeof(d))) {
 		refused(w);
 		return;
 	}
-	if (!sheaf_describe(w->hand[c][0], &d, sizeof(d)))
-		return;
 	if (d.cache != torture.victims[c].cache || d.place != SHEAF_PLACE_IN_USE)
 		fault("cache %s: an object in a hand is said to be in cache %s: %s", w->with,
 		      d.name, sheaf_place_name(d.place));
@@ -339,7 +352,9 @@ static void do_wait(struct worker *w)
 	err = sheaf_gp_wait(torture.gp, ticket);
 	if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
 		fault("a wait for a grace period gives %d", err);
-	if (!err && !sheaf_gp_elapsed(torture.gp, ticket))
+	if (err)
+		refused(w);
+	else if (!sheaf_gp_elapsed(torture.gp, ticket))
 		fault("a grace period is waited for, and has not elapsed");
 }
 

@@ -155,8 +155,9 @@ void fault(const char *format, ...)
 	char text[400];
 	va_list args;
 
-	/* The watch over main() is over, or would come in between here. */
-	alarm(0);
+	/* The watch over main() is over, or would come in between here. That of a child goes on. */
+	if (getpid() == torture.pid)
+		alarm(0);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &(int){0});
 	/* Who comes second waits for the end of the process. */
 	while (exchange_relaxed(&found, 1))

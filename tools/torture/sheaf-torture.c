@@ -197,6 +197,7 @@ static void run(void)
 	unsigned i;
 
 	torture.begun_ms = now_ms();
+	torture.pid = getpid();
 	torture.disturber.number = THREADS_MAX;
 	torture.disturber.random = random_stream(o->seed, 0);
 	for (i = 0; i < o->threads; i++) {

@@ -185,6 +185,7 @@ struct torture {
 	uint64_t sequences;
 	uint32_t planted;
 	bool child;
+	pid_t pid; /* main()'s */
 	struct counts counts;
 	uint64_t begun_ms;
 };

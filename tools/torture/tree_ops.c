@@ -196,24 +196,26 @@ static void do_insert(struct worker *w)
 	}
 }
 
-/* Where nobody writes, and long enough for readers to come by. */
+/* Where nobody writes, long enough for readers to come by, and again and again, one at a time. */
 static void plant_hole(struct sheaf_tree *tree)
 {
+	static uint32_t planted;
 	uint64_t key = (PLACES_KEPT / 2 - 1) * CELL_KEYS;
 	void *object = NULL;
 	uint64_t end;
 	int state;
 
-	if (torture.options.plant != PLANT_HOLE || !plant_now(PLANT_HOLE))
-		return;
-	if (sheaf_tree_erase(tree, key, &object))
+	if (torture.options.plant != PLANT_HOLE || exchange_relaxed(&planted, 1))
 		return;
 	state = cancel_off();
-	/* Signals wake us up. */
-	for (end = now_ms() + 500; now_ms() < end;)
-		usleep(1000);
+	if (!sheaf_tree_erase(tree, key, &object)) {
+		/* Signals wake us up. */
+		for (end = now_ms() + 100; now_ms() < end;)
+			usleep(1000);
+		(void)sheaf_tree_store(tree, key, last_of(tree, key), object);
+	}
 	cancel_on(state);
-	(void)sheaf_tree_store(tree, key, last_of(tree, key), object);
+	store_relaxed(&planted, 0);
 }
 
 static void do_erase(struct worker *w)

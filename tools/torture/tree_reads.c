@@ -160,7 +160,7 @@ static void walk(struct worker *w, const struct sheaf_tree *tree)
 		fault("%s: a walk ends before key %#" PRIx64, w->with, due);
 }
 
-/* The one cancellation point in an operation that is not the library's. */
+/* A cancellation point in an operation that is not the library's. */
 static void stay(void)
 {
 	int state = cancel_off();
