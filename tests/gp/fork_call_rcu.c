@@ -36,11 +36,16 @@ enum hooks { NONE, DIRECT, BETWEEN, OUTSIDE, HOOKS };
 
 static enum hooks hooks;
 static uint32_t fork_goes_on;
+/* A reader is there, whom the fork waits for: who vanishes while liburcu knows
+ * him, or within its lock, leaves a child in which no period ends. */
+static uint32_t registered;
 
 static void hooks_before(void)
 {
 	store_release(&fork_goes_on, 1);
 	call_rcu_before_fork();
+	while (load_acquire(&registered))
+		sched_yield();
 #ifdef FLAVOR_BP
 	urcu_bp_before_fork();
 #endif
@@ -318,6 +323,7 @@ static void *read_and_meet_a_fork(void *arg)
 	user->errors += sheaf_gp_elapsed(&calls[0].gp, tickets[0]);
 	sheaf_gp_read_unlock(&calls[0].gp);
 	rcu_unregister_thread();
+	store_release(&registered, 0);
 	return NULL;
 }
 
@@ -330,6 +336,7 @@ START_TEST(a_reader_meets_a_fork)
 
 	begin(BETWEEN);
 	inside = 0;
+	registered = 1;
 	ck_assert_int_eq(pthread_create(&thread, NULL, read_and_meet_a_fork, &user), 0);
 	while (!load_acquire(&inside))
 		sched_yield();
