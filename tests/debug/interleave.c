@@ -90,13 +90,8 @@ static void on_report(void *arg, const struct sheaf_debug_report *report)
 	of_kind[report->kind % KINDS]++;
 }
 
-static struct sheaf_cache *make(const char *name, uint32_t quarantine,
-				sheaf_debug_report_fn *report)
+static struct sheaf_cache *make(const char *name, struct sheaf_debug_attr debug)
 {
-	const struct sheaf_debug_attr debug = {.size = sizeof(debug),
-					       .flags = SHEAF_DEBUG_POISON,
-					       .quarantine = quarantine,
-					       .report = report};
 	const struct sheaf_cache_attr attr = {.size = sizeof(attr),
 					      .object_size = SIZE,
 					      .name = name,
@@ -107,6 +102,8 @@ static struct sheaf_cache *make(const char *name, uint32_t quarantine,
 					      .debug = &debug};
 	struct sheaf_cache *made = NULL;
 
+	debug.size = sizeof(debug);
+	debug.flags = SHEAF_DEBUG_POISON;
 	errors += sheaf_cache_create(&made, &attr) != 0;
 	return made;
 }
@@ -116,7 +113,8 @@ static void begin(void)
 	errors = frees = retires = reports = 0;
 	memset(of_kind, 0, sizeof(of_kind));
 	sheaf_gp_manual_init(&manual, 0);
-	cache = make("given", play->apart ? 1 : 0, on_report);
+	cache = make("given",
+		     (struct sheaf_debug_attr){.quarantine = play->apart, .report = on_report});
 	for (unsigned i = 0; i < play->threads; i++)
 		for (unsigned k = 0; k < 2; k++)
 			if ((i == 0 && k == 0) || play->apart)
@@ -271,13 +269,13 @@ static void begin_ending(void)
 
 	errors = reports = first = 0;
 	sheaf_gp_manual_init(&manual, 0);
-	ending = make("ends", 0, NULL);
+	ending = make("ends", (struct sheaf_debug_attr){0});
 	errors += sheaf_cache_alloc_bulk(ending, 0, ENDS, objects) != ENDS;
 	sheaf_cache_free_bulk(ending, ENDS, objects);
 	if (given_back)
 		sheaf_cache_shrink(ending);
 	first = ENDS;
-	cache = make("goes on", 0, on_owner);
+	cache = make("goes on", (struct sheaf_debug_attr){.report = on_owner});
 }
 
 static void end_and_use(unsigned me)
@@ -331,21 +329,12 @@ static unsigned used[GUARDS];
 
 static void begin_guards(void)
 {
-	const struct sheaf_debug_attr debug = {
-		.size = sizeof(debug), .flags = SHEAF_DEBUG_OWNER, .sample = 1, .guards = GUARDS};
-	const struct sheaf_cache_attr attr = {.size = sizeof(attr),
-					      .object_size = SIZE,
-					      .name = "guarded",
-					      .nodes = 1,
-					      .backend = {.ops = &ops},
-					      .gp = &manual.gp,
-					      .debug = &debug};
 	struct debug_object *o[GUARDS];
 
 	errors = 0;
 	memset(used, 0, sizeof(used));
 	sheaf_gp_manual_init(&manual, 0);
-	errors += sheaf_cache_create(&cache, &attr) != 0;
+	cache = make("guarded", (struct sheaf_debug_attr){.sample = 1, .guards = GUARDS});
 	for (unsigned i = 0; i < GUARDS; i++)
 		errors += (o[i] = guard_take(cache->watch->debug)) == NULL;
 	for (unsigned i = 0; i < GUARDS; i++)

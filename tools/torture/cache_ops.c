@@ -247,24 +247,28 @@ static void do_local(struct worker *w)
 		refused(w);
 }
 
+/* Waits for grace periods end well, but for a source that is stepped by hand: those are refused. */
+static bool waited(struct worker *w, int err, const char *what, const char *with)
+{
+	if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
+		fault("%s: %s gives %d", with, what, err);
+	if (err)
+		refused(w);
+	return !err;
+}
+
 static void do_barrier(struct worker *w)
 {
 	int err = sheaf_cache_barrier(torture.victims[any_cache(w)].cache);
 
-	if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
-		fault("cache %s: barrier gives %d", w->with, err);
-	if (err)
-		refused(w);
+	(void)waited(w, err, "barrier", w->with);
 }
 
 static void do_throttle(struct worker *w)
 {
 	int err = sheaf_cache_throttle(torture.victims[any_cache(w)].cache);
 
-	if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
-		fault("cache %s: throttle gives %d", w->with, err);
-	if (err)
-		refused(w);
+	(void)waited(w, err, "throttle", w->with);
 }
 
 static void do_shrink(struct worker *w)
@@ -344,17 +348,12 @@ static void do_walk_caches(struct worker *w)
 static void do_wait(struct worker *w)
 {
 	uint64_t ticket = sheaf_gp_ticket(torture.gp);
-	int err;
 
 	store_relaxed(&w->with, "the source");
 	if (random_below(&w->random, 2))
 		sheaf_gp_hurry(torture.gp);
-	err = sheaf_gp_wait(torture.gp, ticket);
-	if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
-		fault("a wait for a grace period gives %d", err);
-	if (err)
-		refused(w);
-	else if (!sheaf_gp_elapsed(torture.gp, ticket))
+	if (waited(w, sheaf_gp_wait(torture.gp, ticket), "a wait for a grace period", w->with) &&
+	    !sheaf_gp_elapsed(torture.gp, ticket))
 		fault("a grace period is waited for, and has not elapsed");
 }
 
@@ -419,9 +418,7 @@ void child_run(struct worker *w)
 			int err = sheaf_cache_barrier(cache);
 
 			source_tend();
-			if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
-				fault("cache %s: barrier in a child gives %d",
-				      torture.victims[c].spec->name, err);
+			(void)waited(w, err, "barrier", torture.victims[c].spec->name);
 		}
 		sheaf_cache_flush(cache);
 		sheaf_cache_shrink(cache);

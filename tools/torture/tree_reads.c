@@ -107,34 +107,8 @@ static void walk_holes(struct worker *w, const struct sheaf_tree *tree)
 	}
 }
 
-/* The section ends between two steps. */
-static void walk_paused(struct worker *w, const struct sheaf_tree *tree)
-{
-	uint64_t after = any_key(w), due = still_from(tree, after);
-	struct sheaf_tree_cursor cursor;
-	unsigned i;
-
-	sheaf_tree_cursor_init(&cursor, tree);
-	for (i = 0; i < 30; i++) {
-		if (!(i ? sheaf_tree_next_rcu(&cursor) : sheaf_tree_find_rcu(&cursor, after)))
-			break;
-		if (cursor.last < after || cursor.first > due)
-			fault("%s: a walk that paused comes to keys %#" PRIx64 " to %#" PRIx64
-			      " after %#" PRIx64 ", and key %#" PRIx64 " is due",
-			      w->with, cursor.first, cursor.last, after, due);
-		(void)object_read(&torture.victims[VALUES], cursor.entry, cell_of(cursor.first));
-		after = cursor.last + 1;
-		due = still_from(tree, after);
-		sheaf_tree_cursor_pause(&cursor);
-		source_read_unlock();
-		source_quiescent();
-		source_read_lock();
-	}
-	if (i < 30 && due < CELLS * CELL_KEYS)
-		fault("%s: a walk that paused ends before key %#" PRIx64, w->with, due);
-}
-
-static void walk(struct worker *w, const struct sheaf_tree *tree)
+/* With pauses the section ends between two steps. */
+static void walk(struct worker *w, const struct sheaf_tree *tree, bool pauses)
 {
 	uint64_t after = any_key(w), due = still_from(tree, after);
 	struct sheaf_tree_cursor cursor;
@@ -154,6 +128,12 @@ static void walk(struct worker *w, const struct sheaf_tree *tree)
 		(void)object_read(&torture.victims[VALUES], object, cell_of(cursor.first));
 		after = cursor.last + 1;
 		due = still_from(tree, after);
+		if (pauses) {
+			sheaf_tree_cursor_pause(&cursor);
+			source_read_unlock();
+			source_quiescent();
+			source_read_lock();
+		}
 		object = sheaf_tree_next_rcu(&cursor);
 	}
 	if (!object && due < CELLS * CELL_KEYS)
@@ -193,7 +173,7 @@ void trees_read(struct worker *w, unsigned loads)
 		n++;
 	}
 	if (random_below(&w->random, 4) == 0)
-		walk(w, tree);
+		walk(w, tree, false);
 	if (random_below(&w->random, 2) == 0)
 		watch(w, tree);
 	/* Some stay in their section for as long as a grace period takes, or two. */
@@ -219,7 +199,7 @@ void do_walk(struct worker *w)
 		walk_holes(w, tree);
 		break;
 	default:
-		walk_paused(w, tree);
+		walk(w, tree, true);
 	}
 	source_read_unlock();
 }
