@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 
-VALGRIND = ["valgrind", "-q", "--error-exitcode=99"]
+VALGRIND = ["valgrind", "-q", "--error-exitcode=99", "--fair-sched=try"]
 TIMEOUT = 300
 
 
