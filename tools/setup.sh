@@ -15,6 +15,8 @@
 #                                               $status 1 on failure
 
 set -eu
+# The limits of single cases, as timeout_multiplier in tests/meson.build is for whole tests.
+export CK_TIMEOUT_MULTIPLIER=4
 cd "$(dirname "$0")/.."
 
 installed() {

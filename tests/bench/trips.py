@@ -15,7 +15,7 @@ import sys
 ROUNDING = 1e-6
 RING = 256
 OPERATIONS = 3 * 12000
-RUNS = 3
+RUNS = 6
 
 # What one run says: of which result and count, and the words for it.
 failures = {}

@@ -104,7 +104,7 @@ static void *party_main(void *arg)
 	struct party *p = arg;
 
 	rcu_register_thread();
-	while (test_ms() < p->end_ms && !load_relaxed(&stop)) {
+	do {
 		for (unsigned i = 0; i < 20; i++)
 			p->writer ? write_once(p) : read_once(p);
 		if (p->writer && p->remote && !test_below(&p->state, 50)) {
@@ -113,7 +113,7 @@ static void *party_main(void *arg)
 		}
 		if (p->errors)
 			store_relaxed(&stop, true);
-	}
+	} while (test_ms() < p->end_ms && !load_relaxed(&stop));
 	rcu_unregister_thread();
 	return NULL;
 }

@@ -414,8 +414,10 @@ static void *trim_all(void *arg)
 {
 	uint32_t *stop = arg;
 
-	while (!load_relaxed(stop))
+	while (!load_relaxed(stop)) {
 		sheaf_trim(SIZE_MAX);
+		test_pause();
+	}
 	return NULL;
 }
 

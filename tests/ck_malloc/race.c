@@ -126,14 +126,14 @@ static void *party_main(void *arg)
 	struct party *p = arg;
 
 	rcu_register_thread();
-	while (test_ms() < p->end_ms && !load_relaxed(&stop)) {
+	do {
 		for (unsigned i = 0; i < 20; i++)
 			p->writer ? write_once(p) : read_once(p);
 		if (p->writer && !test_below(&p->state, 100))
 			sheaf_ck_memory_shrink(&memory);
 		if (p->errors)
 			store_relaxed(&stop, true);
-	}
+	} while (test_ms() < p->end_ms && !load_relaxed(&stop));
 	rcu_unregister_thread();
 	return NULL;
 }
@@ -230,8 +230,12 @@ START_TEST(the_same_catches_a_hasty_source)
 	int status = 0;
 
 	if (child == 0) {
-		alarm(30);
-		_exit(read_and_write(&hasty, false, 200, 2000) != 0);
+		unsigned tries = 12;
+
+		alarm(50);
+		while (tries-- && !status)
+			status = read_and_write(&hasty, false, 200, 2000) != 0;
+		_exit(status);
 	}
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	ck_assert_int_ne(status, 0);

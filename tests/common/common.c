@@ -130,16 +130,21 @@ bool test_child_good(int status, const char *name)
 	return !test_full() || test_slow();
 }
 
-/* Tests that count trips exactly stay on one CPU where slots are per CPU: TEST_PIN is set. */
+/*
+ * Tests that count trips exactly stay on one CPU where slots are per CPU: TEST_PIN is set. Tests that
+ * run at the same time are on several CPUs.
+ */
 static void pin(void)
 {
 	cpu_set_t one, may;
-	int cpu;
+	int cpu, skip;
 
 	if (!getenv("TEST_PIN") || sched_getaffinity(0, sizeof(may), &may))
 		return;
-	for (cpu = 0; cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &may); cpu++)
-		;
+	skip = getpid() % CPU_COUNT(&may);
+	for (cpu = 0; cpu < CPU_SETSIZE - 1; cpu++)
+		if (CPU_ISSET(cpu, &may) && !skip--)
+			break;
 	CPU_ZERO(&one);
 	CPU_SET(cpu, &one);
 	sched_setaffinity(0, sizeof(one), &one);

@@ -86,8 +86,9 @@ static void read_on(struct party *p)
 {
 	if (p->conform->reader_begin)
 		p->conform->reader_begin();
-	while (load_acquire(&checkers_left))
+	do
 		read_once(p);
+	while (load_acquire(&checkers_left));
 	if (p->conform->reader_end)
 		p->conform->reader_end();
 }

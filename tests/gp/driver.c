@@ -178,6 +178,7 @@ END_TEST
 START_TEST(spacing_and_hurry)
 {
 	uint64_t start, ticket;
+	unsigned tries;
 
 	/* The pause ends ... */
 	begin(300000);
@@ -197,10 +198,14 @@ START_TEST(spacing_and_hurry)
 	start = test_ms();
 	ck_assert_int_eq(sheaf_gp_wait(gp, sheaf_gp_ticket(gp)), 0);
 	ck_assert_uint_lt(test_ms() - start, SPACING_LONG_MS / 2);
-	/* And the hurry is over after that. */
-	ticket = sheaf_gp_ticket(gp);
-	test_sleep_ms(50);
-	ck_assert(!sheaf_gp_elapsed(gp, ticket));
+	/* And the hurry is over after that. Who waits may ask once more when the period is over already: one more is
+	 * hurried then. */
+	tries = 3;
+	do {
+		ticket = sheaf_gp_ticket(gp);
+		test_sleep_ms(50);
+	} while (sheaf_gp_elapsed(gp, ticket) && --tries);
+	ck_assert_uint_gt(tries, 0);
 	sheaf_gp_urcu_fini(&urcu);
 }
 END_TEST
@@ -475,7 +480,7 @@ static bool own_served(void)
 START_TEST(what_a_period_costs_spaces_them)
 {
 	struct sheaf_gp_driver_stats stats;
-	uint64_t ticket;
+	uint64_t ticket, start;
 
 	/* 10 us of 1 %: one each ms. */
 	own_begin(0);
@@ -507,10 +512,14 @@ START_TEST(what_a_period_costs_spaces_them)
 	ck_assert_uint_le(load_relaxed(&own_periods), 60 + 600);
 	sheaf_gp_driver_fini(&own);
 
-	/* The whole of a processor, and cheap: each 100 us at most. */
+	/* The whole of a processor, and cheap: each 100 us at most. A period that was disturbed is dear, and
+	 * forgotten after some others. */
 	own_begin(1000);
-	ck_assert_uint_le(periods_in(100), 1100);
-	sheaf_gp_driver_stats(&own, &stats);
+	start = test_ms();
+	do {
+		ck_assert_uint_le(periods_in(100), 1100);
+		sheaf_gp_driver_stats(&own, &stats);
+	} while (stats.spacing_ns != 100000 && test_ms() < start + SERVED_MS);
 	ck_assert_uint_eq(stats.spacing_ns, 100000);
 	sheaf_gp_driver_fini(&own);
 }
@@ -573,7 +582,7 @@ START_TEST(tasks_run_when_due)
 	struct own_task tasks[2] = {{{.run = own_run, .delay_ns = 20000000}, 0, 0, 0},
 				    {{.run = own_run, .delay_ns = 1000000}, 0, 5, 0}};
 	uint64_t start;
-	uint32_t before;
+	uint32_t before, most;
 
 	own_begin(0);
 	for (unsigned i = 0; i < 2; i++)
@@ -583,13 +592,15 @@ START_TEST(tasks_run_when_due)
 	start = test_ms();
 	sheaf_gp_arm(&own.gp, &tasks[0].task);
 	sheaf_gp_arm(&own.gp, &tasks[0].task);
+	/* As one, unless it was due before the second. */
+	most = test_ms() + 1 < start + 20 ? 1 : 2;
 	sheaf_gp_arm(&own.gp, &tasks[1].task);
 	ck_assert(has_run(&tasks[0], 1));
 	ck_assert_uint_ge(tasks[0].at_ms + 1, start + 20);
 	ck_assert(has_run(&tasks[1], 6));
 	/* Not more, and no periods. */
 	test_sleep_ms(50);
-	ck_assert_uint_eq(load_acquire(&tasks[0].runs), 1);
+	ck_assert_uint_le(load_acquire(&tasks[0].runs), most);
 	ck_assert_uint_eq(load_acquire(&tasks[1].runs), 6);
 	ck_assert_uint_eq(load_relaxed(&own_periods), 0);
 	/* Also while periods are run. */

@@ -241,6 +241,13 @@ static void until_in_period(void)
 		test_pause();
 }
 
+/* For who is late it is over: then this is another fork. */
+static void until_in_period_of(uint64_t ticket)
+{
+	while (!in_period() && !sheaf_gp_elapsed(gp, ticket))
+		test_pause();
+}
+
 START_TEST(without_a_driver)
 {
 	begin((enum hooks)_i, 0);
@@ -340,7 +347,7 @@ START_TEST(driver_in_a_period)
 	begin((enum hooks)_i, 0);
 	reader = reader_begin();
 	ticket = sheaf_gp_ticket(gp);
-	until_in_period();
+	until_in_period_of(ticket);
 	pid = fork_as();
 	if (pid == 0) {
 		/* The fork has waited for it. */
@@ -374,7 +381,7 @@ START_TEST(period_after_the_hooks)
 		if (_i == 1 && sheaf_gp_wait(gp, ticket))
 			_exit(100);
 		/* Who only hurries and polls. */
-		for (uint64_t give_up = test_ms() + 5000;
+		for (uint64_t give_up = test_ms() + SERVED_MS;
 		     _i == 2 && !sheaf_gp_elapsed(gp, ticket);) {
 			sheaf_gp_hurry(gp);
 			if (test_ms() > give_up)
@@ -452,7 +459,7 @@ START_TEST(waiters_without_a_driver)
 	for (unsigned i = 0; i < 2; i++) {
 		tickets[i] = sheaf_gp_ticket(gp);
 		ck_assert_int_eq(pthread_create(&waiters[i], &attr, wait_for, &tickets[i]), 0);
-		until_in_period();
+		until_in_period_of(tickets[i]);
 	}
 	test_sleep_ms(10);
 	/* The child's liburcu does not do without. */

@@ -345,7 +345,7 @@ START_TEST(a_reader_meets_a_fork)
 	pid = fork_as();
 	if (pid == 0)
 		_exit(use());
-	ck_assert_uint_lt(test_ms() - start, 4000);
+	ck_assert_uint_lt(test_ms() - start, 4900);
 	pthread_join(thread, NULL);
 	ck_assert_uint_eq(user.errors, 0);
 	ck_assert_int_eq(child_end(pid), 0);
@@ -384,7 +384,7 @@ START_TEST(a_new_thread_meets_a_fork)
 		_exit(use());
 	}
 	hooks_parent();
-	ck_assert_uint_lt(test_ms() - start, 4000);
+	ck_assert_uint_lt(test_ms() - start, 4900);
 	ck_assert_int_eq(child_end(pid), 0);
 	pthread_join(thread, NULL);
 	ck_assert_uint_eq(user.errors, 0);

@@ -22,7 +22,7 @@ static void *make_child(void *arg)
 	pid_t child = fork();
 
 	if (!child) {
-		alarm(5);
+		alarm(60);
 		if (sheaf_gp_urcu_get(&gp, &urcu_memb_flavor))
 			_exit(2);
 		sheaf_gp_urcu_put(gp);

@@ -5,6 +5,8 @@
 #include "planted.h"
 
 #define EACH 20000u
+/* How often they are let go: the first one may be through before the second one runs. */
+#define TIMES 50
 
 static struct sheaf *shared;
 static pthread_barrier_t begin;
@@ -28,13 +30,12 @@ static void *use(void *arg)
 	return NULL;
 }
 
-int main(int argc, char **argv)
+static void use_twice(void)
 {
 	static struct item *items[2][EACH];
 	pthread_t threads[2];
 	int i;
 
-	planted_begin(argc, argv);
 	pthread_barrier_init(&begin, NULL, 2);
 	if (!fixed)
 		shared = sheaf_cache_prefill(cache, 2 * EACH, 0);
@@ -44,5 +45,14 @@ int main(int argc, char **argv)
 		pthread_join(threads[i], NULL);
 	pthread_barrier_destroy(&begin);
 	sheaf_cache_return(cache, shared);
+}
+
+int main(int argc, char **argv)
+{
+	int times;
+
+	planted_begin(argc, argv);
+	for (times = fixed ? 1 : TIMES; times; times--)
+		use_twice();
 	return planted_end();
 }

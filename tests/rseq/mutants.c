@@ -115,7 +115,8 @@ int main(void)
 	test_seed();
 	suite = suite_create("rseq");
 	tc = tcase_create("mutants");
-	tcase_set_timeout(tc, 100);
+	/* How soon is chance: ten seconds as a rule, and longer the more others run. */
+	tcase_set_timeout(tc, 600);
 	for (int section = 0; section < SECTIONS; section++)
 		if (touches((enum section)section))
 			tcase_add_loop_test(tc, found_out, section, section + 1);

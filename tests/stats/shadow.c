@@ -421,7 +421,7 @@ START_TEST(near_while_running)
 	}
 	for (unsigned i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, be_steady, &steady[i]), 0);
-	for (unsigned round = test_rounds(5000); round; round--) {
+	for (unsigned round = 0; round < test_rounds(5000) || moved <= 1000; round++) {
 		struct sheaf_cache_stats s;
 		/* Slots of CPUs: a main sheaf each, and an rcu sheaf. In hands: two sheaves each. */
 		uint64_t low, high;
