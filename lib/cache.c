@@ -113,8 +113,10 @@ size_t backend_get_on(struct sheaf_cache *cache, unsigned numa, unsigned flags, 
 	}
 	fetch_add_relaxed(&cache->backend_alloc_trips, 1);
 	PROBE(backend_alloc, PROBE_CACHE(cache), numa, may, got);
-	if (cache->ctor && got && !cache->watch)
+	if (cache->ctor && got && !cache->watch) {
+		blocks_to_make(cache, got, objects);
 		cache->ctor(cache->ctor_arg, got, objects);
+	}
 	/* Again: backends and constructors may use caches. */
 	budget_was_short(may < least && got == may);
 	if (!cache->watch)

@@ -13,7 +13,8 @@
  *
  * The borrower owns the sheaf alone, so nothing of it needs an order. Debug mode, which looks if that is so, has
  * link for it: who is at the sheaf sets it, and clears it when he leaves; so no other one gives the
- * sheaf to a slot or barn, which chain by it. A call that finds somebody there reports and does nothing.
+ * sheaf to a slot or barn, which chain by it. A call that finds somebody there reports and does nothing. The
+ * mark of the slow path outlives the loan, so that who uses a returned sheaf is found as well.
  *
  * Each loan and refill adds one to a bucket of what was asked, each return and refill one to a bucket of
  * what was used: from these come the numbers of loans, and of those that are out. What was used, and the
@@ -56,11 +57,14 @@ static uint16_t lender(const struct sheaf_cache *cache)
 	return (uint16_t)cache->id;
 }
 
-/* For who watches: has another cache lent the sheaf? True after a report. */
+/* For who watches: is the sheaf lent no more, or by another cache? True after a report. */
 static bool is_wrong(struct sheaf_cache *cache, const struct sheaf *sheaf, const void *caller,
 		     bool nowait)
 {
-	return sheaf->node != lender(cache) && watch_sheaf_wrong(cache, caller, nowait);
+	if (!(sheaf->mark & MARK_LENT))
+		return watch_sheaf_wrong(cache, SHEAF_DEBUG_RETURNED_SHEAF, caller, nowait);
+	return sheaf->node != lender(cache) &&
+	       watch_sheaf_wrong(cache, SHEAF_DEBUG_WRONG_SHEAF, caller, nowait);
 }
 
 /* May the caller use it? False after a report; else leave it. */
@@ -128,7 +132,9 @@ static void take_in(struct sheaf_cache *cache, struct sheaf *sheaf, bool nowait)
 {
 	bool oversize = sheaf->mark & MARK_OVERSIZE;
 
-	sheaf->mark &= MARK_MAPPED;
+	sheaf->mark &= MARK_MAPPED | (cache->watch ? MARK_SLOW : 0);
+	if (unlikely(cache->watch))
+		watch_sheaf_leave(cache, sheaf);
 	if (!oversize) {
 		cache_put_sheaf(cache, sheaf, nowait);
 		return;
@@ -304,14 +310,11 @@ void sheaf_cache_return(struct sheaf_cache *cache, struct sheaf *sheaf)
 {
 	if (!sheaf)
 		return;
+	/* Who is at it clears link when he leaves, so nobody may chain it: it stays lent. */
+	if (unlikely(cache->watch) && !enter(cache, sheaf, __builtin_return_address(0), false))
+		return;
 	if (!(sheaf->mark & MARK_LENT))
 		fatal("cache %s: returned a sheaf that is not lent", cache->name);
-	if (unlikely(cache->watch)) {
-		/* Who is at it clears link when he leaves, so nobody may chain it: it stays lent. */
-		if (!enter(cache, sheaf, __builtin_return_address(0), false))
-			return;
-		watch_sheaf_leave(cache, sheaf);
-	}
 	PROBE(prefill_return, PROBE_CACHE(cache), sheaf->stamp, lent_top(sheaf) - sheaf->size);
 	count_used(cache, lent_top(sheaf) - sheaf->size);
 	fetch_sub_relaxed(&cache->lent_objects, lent_top(sheaf));

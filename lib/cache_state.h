@@ -266,6 +266,16 @@ static inline void blocks_out(const struct sheaf_cache *cache, size_t n, void *c
 		annotate_open(blocks[i], cache->block_size);
 }
 
+/* The constructor has the object, and not the red zone behind it. */
+static inline void blocks_to_make(const struct sheaf_cache *cache, size_t n, void *const *blocks)
+{
+	size_t i;
+
+	for (i = 0; i < n && !cache->stable; i++)
+		annotate_shut((char *)blocks[i] + cache->object_size,
+			      cache->block_size - cache->object_size);
+}
+
 static inline void blocks_in(const struct sheaf_cache *cache, size_t n, void *const *blocks)
 {
 	size_t i;

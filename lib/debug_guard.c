@@ -52,7 +52,7 @@ void guards_delete(struct debug *d)
 			continue;
 		/* A checker would remember. */
 		annotate_open(guard->pages, d->guard_bytes);
-		munmap(guard->pages - page_bytes(), d->guard_bytes + 2 * page_bytes());
+		memory_unmap(guard->pages - page_bytes(), d->guard_bytes + 2 * page_bytes());
 	}
 	memory_free(d->guards);
 }

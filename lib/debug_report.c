@@ -151,6 +151,8 @@ static const char *kind_text(enum sheaf_debug_kind kind)
 		return "leak";
 	case SHEAF_DEBUG_WRONG_SHEAF:
 		return "prefilled sheaf of another cache";
+	case SHEAF_DEBUG_RETURNED_SHEAF:
+		return "prefilled sheaf used after its return";
 	}
 	return "wrong use";
 }

@@ -47,7 +47,7 @@ static const struct {
 } numbers[] = {
 	{"quarantine", offsetof(struct sheaf_debug_attr, quarantine), 4, UINT32_C(1) << 20},
 	{"sample", offsetof(struct sheaf_debug_attr, sample), 4, UINT32_MAX},
-	{"guards", offsetof(struct sheaf_debug_attr, guards), 4, 65536},
+	{"guards", offsetof(struct sheaf_debug_attr, guards), 4, 16384},
 	{"fail", offsetof(struct sheaf_debug_attr, fail), 4, UINT32_MAX},
 	{"seed", offsetof(struct sheaf_debug_attr, seed), 8, UINT64_MAX},
 };

@@ -189,11 +189,12 @@ static void report_sheaf(struct debug *d, enum sheaf_debug_kind kind, const void
 	debug_report(d, &finding);
 }
 
-bool watch_sheaf_wrong(struct sheaf_cache *cache, const void *caller, bool nowait)
+bool watch_sheaf_wrong(struct sheaf_cache *cache, enum sheaf_debug_kind kind, const void *caller,
+		       bool nowait)
 {
 	if (!cache->watch->debug)
 		return false;
-	report_sheaf(cache->watch->debug, SHEAF_DEBUG_WRONG_SHEAF, caller, nowait);
+	report_sheaf(cache->watch->debug, kind, caller, nowait);
 	return true;
 }
 

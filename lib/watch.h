@@ -63,8 +63,9 @@ size_t watch_drain(struct sheaf_cache *cache);
 /* Is an allocation to fail? *part, if not NULL: of so many, how many may come. */
 bool watch_refuses(struct sheaf_cache *cache, size_t *part);
 
-/* A sheaf that another cache has lent is about to be used: true after a report, without debug mode false. */
-bool watch_sheaf_wrong(struct sheaf_cache *cache, const void *caller, bool nowait);
+/* A sheaf that the cache has not lent is about to be used: true after a report, without debug mode false. */
+bool watch_sheaf_wrong(struct sheaf_cache *cache, enum sheaf_debug_kind kind, const void *caller,
+		       bool nowait);
 
 /* Somebody is about to use a lent sheaf: true if somebody else is, after a report; then its link is not ours to
  * write, and it must not be chained by it. Else leave it. */

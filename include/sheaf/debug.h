@@ -81,7 +81,10 @@ enum sheaf_debug_kind {
 	SHEAF_DEBUG_LEAK,
 	/** A prefilled sheaf was used with, or returned to, another cache than the one that lent it. Nothing is done: the
 	 *  sheaf is still lent. An allocation from it is told of if both caches have debug mode. */
-	SHEAF_DEBUG_WRONG_SHEAF
+	SHEAF_DEBUG_WRONG_SHEAF,
+	/** A prefilled sheaf was used after its return, or returned again. Nothing is done. A sheaf for more objects than
+	 *  the capacity of the cache is memory that is free after its return: what is told of it is chance. */
+	SHEAF_DEBUG_RETURNED_SHEAF
 };
 
 /** Where something was done: n addresses, the innermost first, and the thread, as gettid(2) says. */
@@ -145,7 +148,8 @@ struct sheaf_debug_attr {
 	 *  accessed on both sides; once it is free none of it can be. Not where free objects are looked
 	 *  at, nor with an alignment above a page. */
 	uint32_t sample;
-	/** Of these at most so many; default 256, up to 65536. Beyond, nothing is sampled. */
+	/** Of these at most so many; default 256, up to 16384. Beyond, nothing is sampled. Each is three mappings of
+	 *  the process, and of these Linux gives 65,530. */
 	uint32_t guards;
 	/** One in so many allocations, of objects and prefilled sheaves, fails. Which ones follows from
 	 *  the seed and the number of the call; sheaf_cache_alloc_from() never does. */

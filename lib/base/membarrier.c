@@ -13,6 +13,7 @@
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static long membarrier(int command)
@@ -40,35 +41,67 @@ bool membarrier_ready(void)
 	return s == READY;
 }
 
-/* True once the caller has been there; false if it may not: then it is taken for one where no thread of the program
- * runs, as in a container with a set of CPUs. Another thread may send us elsewhere. */
+/* A set of all CPUs that Linux can be built for. */
+struct cpus {
+	cpu_set_t part[8];
+};
+#define CPUS_MOST (8 * CPU_SETSIZE)
+
+/* How often, 1 ms apart, memory that the kernel lacks is asked for. */
+#define MOVES 1000
+
+/* sched_setaffinity(2), with patience: it is called because something else was refused, perhaps for want of memory. */
+static bool move(const struct cpus *cpus)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	unsigned tries;
+
+	for (tries = 0; tries < MOVES; tries++) {
+		if (!sched_setaffinity(0, sizeof(*cpus), cpus->part))
+			return true;
+		if (errno != ENOMEM)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+/* True once the caller has been there; false with EINVAL if it may not: then it is taken for one where no thread of the
+ * program runs, as in a container with a set of CPUs. Another thread may send us elsewhere. */
 static bool visit(unsigned cpu)
 {
-	cpu_set_t there;
+	struct cpus there;
 	int at;
 
-	CPU_ZERO(&there);
-	CPU_SET(cpu, &there);
+	CPU_ZERO_S(sizeof(there), there.part);
+	CPU_SET_S(cpu, sizeof(there), there.part);
 	do {
-		if (sched_setaffinity(0, sizeof(there), &there))
+		if (!move(&there))
 			return false;
 		at = sched_getcpu();
 	} while (at >= 0 && at != (int)cpu);
 	return at >= 0;
 }
 
+/* One that is left out for another reason may run who is not fenced, and nobody would see it. */
 void membarrier_walk(void)
 {
 	unsigned cpus = topology_cpus(), cpu, visited = 0;
 	int saved = errno;
-	cpu_set_t may;
+	struct cpus may;
 
 	PROBE(fence_walk, cpus);
-	if (cpus > CPU_SETSIZE || sched_getaffinity(0, sizeof(may), &may))
+	if (cpus > CPUS_MOST)
+		fatal("membarrier(2) is refused now, and %u CPUs are too many to visit", cpus);
+	if (sched_getaffinity(0, sizeof(may), may.part))
 		fatal("membarrier(2) is refused now, and so is sched_getaffinity(2)");
-	for (cpu = 0; cpu < cpus; cpu++)
-		visited += visit(cpu);
-	if (!visited || sched_setaffinity(0, sizeof(may), &may))
+	for (cpu = 0; cpu < cpus; cpu++) {
+		if (visit(cpu))
+			visited++;
+		else if (errno != EINVAL)
+			fatal("membarrier(2) is refused now, and so is sched_setaffinity(2)");
+	}
+	if (!visited || !move(&may))
 		fatal("membarrier(2) is refused now, and so is sched_setaffinity(2)");
 	errno = saved;
 }

@@ -8,6 +8,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* Mapped memory is none where LeakSanitizer looks for pointers by itself. Weak: it may come with the program. */
+#if defined(__has_include)
+#if __has_include(<sanitizer/lsan_interface.h>)
+#include <sanitizer/lsan_interface.h>
+#define HAVE_LSAN 1
+#pragma weak __lsan_register_root_region
+#pragma weak __lsan_unregister_root_region
+#endif
+#endif
+
 bool (*sheaf_memory_fault)(size_t bytes);
 
 void *memory_alloc(size_t align, size_t bytes)
@@ -56,10 +66,18 @@ void *memory_map(size_t align, size_t bytes)
 		munmap(mem, aligned - start);
 	if (start + align > aligned)
 		munmap((void *)(aligned + bytes), start + align - aligned);
+#ifdef HAVE_LSAN
+	if (__lsan_register_root_region)
+		__lsan_register_root_region((void *)aligned, bytes);
+#endif
 	return (void *)aligned;
 }
 
 void memory_unmap(void *mem, size_t bytes)
 {
+#ifdef HAVE_LSAN
+	if (__lsan_unregister_root_region)
+		__lsan_unregister_root_region(mem, bytes);
+#endif
 	munmap(mem, bytes);
 }

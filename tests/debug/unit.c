@@ -336,6 +336,40 @@ START_TEST(sheaves_of_other_caches)
 }
 END_TEST
 
+/* It lies in the slot, or elsewhere, by then. */
+START_TEST(sheaves_after_their_return)
+{
+	void *objects[2];
+	struct sheaf *sheaf, *same;
+
+	watched_begin((struct sheaf_debug_attr){.flags = WATCHED_ALL});
+	same = sheaf = sheaf_cache_prefill(watched, 2, _i ? SHEAF_STRICT : 0);
+	ck_assert_ptr_nonnull(sheaf);
+	sheaf_cache_return(watched, sheaf);
+	ck_assert_uint_eq(watched_seen.n, 0);
+	sheaf_cache_return(watched, sheaf);
+	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, NULL);
+	ck_assert_ptr_nonnull(strstr(watched_seen.text, "prefilled sheaf used after its return"));
+	ck_assert_ptr_null(sheaf_cache_alloc_from(watched, sheaf));
+	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, NULL);
+	ck_assert_int_eq(sheaf_cache_refill(watched, &sheaf, 2, 0), -ENOMEM);
+	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, NULL);
+	ck_assert_ptr_eq(sheaf, same);
+	ck_assert(sheaf_cache_check(watched));
+	/* Nothing has been done: it may be lent again, and holds what it held. */
+	sheaf = sheaf_cache_prefill(watched, 2, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		objects[i] = sheaf_cache_alloc_from(watched, sheaf);
+		ck_assert_ptr_nonnull(objects[i]);
+	}
+	ck_assert_ptr_ne(objects[0], objects[1]);
+	sheaf_cache_return(watched, sheaf);
+	sheaf_cache_free_bulk(watched, 2, objects);
+	watched_end();
+	ck_assert_uint_eq(watched_seen.n, 0);
+}
+END_TEST
+
 /*
  * A backend that gives a block which it has given already: in the same call, or in a later one.
  */
@@ -465,6 +499,7 @@ int main(void)
 	tcase_add_test(tc, failures_of_other_calls);
 	tcase_add_loop_test(tc, leaks_come_by_their_chain, 0, 2);
 	tcase_add_loop_test(tc, sheaves_of_other_caches, 0, 2);
+	tcase_add_loop_test(tc, sheaves_after_their_return, 0, 2);
 	tcase_add_test(tc, prefilled_sheaves);
 	tcase_add_loop_test(tc, backend_that_gives_twice, 0, 2);
 	tcase_add_loop_test(tc, quarantine_before_failure, 0, 2);

@@ -129,7 +129,7 @@ START_TEST(attributes)
 	debug.quarantine = (1u << 20) + 1;
 	ck_assert_ptr_null(make("a", &debug, NULL));
 	debug.quarantine = 0;
-	debug.guards = 65537;
+	debug.guards = 16385;
 	ck_assert_ptr_null(make("a", &debug, NULL));
 	debug.guards = 0;
 	debug.size--;
@@ -299,7 +299,7 @@ static struct {
 	struct sheaf_cache *cache;
 	void *places[PLACES];
 	unsigned reports;
-	unsigned kinds[SHEAF_DEBUG_WRONG_SHEAF + 1];
+	unsigned kinds[SHEAF_DEBUG_RETURNED_SHEAF + 1];
 	unsigned rounds;
 } shared;
 
@@ -521,7 +521,7 @@ START_TEST(signal_handlers)
 	shared_begin(5, 3, &manual.gp);
 	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &often, NULL);
-	while (test_ms() < end) {
+	while (test_ms() < end || load_relaxed(&shared.rounds) < 3) {
 		for (unsigned i = 0; i < 10; i++)
 			objects[i] = sheaf_cache_alloc(shared.cache, 0);
 		for (unsigned i = 0; i < 10; i++)

@@ -28,10 +28,19 @@ static __thread int believed = -1;
 static bool stays;
 static uint64_t walks;
 
+/* So many moves fail, with this. */
+static unsigned refusals;
+static int refused_with;
+
 int __wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
 {
 	int cpu;
 
+	if (believed >= 0 && refusals) {
+		refusals--;
+		errno = refused_with;
+		return -1;
+	}
 	if (believed < 0 || !stays)
 		return __real_sched_setaffinity(pid, size, set);
 	for (cpu = 0; cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, set); cpu++)
@@ -108,6 +117,35 @@ START_TEST(leaves_no_trace)
 }
 END_TEST
 
+static void walk(void *arg)
+{
+	(void)arg;
+	__wrap_rseq_fence();
+}
+
+/* Memory that the kernel lacks for a moment is waited for; and no other error is a CPU that is not there. */
+START_TEST(leaves_none_out)
+{
+	stays = false;
+	refused_with = ENOMEM;
+	refusals = 3;
+	walk(NULL);
+	ck_assert_uint_eq(refusals, 0);
+	/* This one has no thread of ours. */
+	refused_with = EINVAL;
+	refusals = 1;
+	walk(NULL);
+	ck_assert_uint_eq(refusals, 0);
+	refused_with = EPERM;
+	refusals = 1;
+	ck_assert(test_dies(walk, NULL, "so is sched_setaffinity(2)"));
+	refused_with = ENOMEM;
+	refusals = UINT32_MAX;
+	ck_assert(test_dies(walk, NULL, "so is sched_setaffinity(2)"));
+	refusals = 0;
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite;
@@ -119,8 +157,9 @@ int main(void)
 	test_seed();
 	suite = suite_create("faults");
 	tc = tcase_create("walk");
-	tcase_set_timeout(tc, test_full() ? 600 : 100);
+	tcase_set_timeout(tc, test_full() ? 1800 : 600);
 	tcase_add_test(tc, leaves_no_trace);
+	tcase_add_test(tc, leaves_none_out);
 	tcase_add_loop_test(tc, fences, 0, SECTIONS);
 	/* Two parties that run at once. */
 	if (!sched_getaffinity(0, sizeof(may), &may) && CPU_COUNT(&may) > 1)
