@@ -9,13 +9,10 @@
 #include <sys/mman.h>
 
 /* Mapped memory is none where LeakSanitizer looks for pointers by itself. Weak: it may come with the program. */
-#if defined(__has_include)
-#if __has_include(<sanitizer/lsan_interface.h>)
+#ifdef HAVE_LSAN
 #include <sanitizer/lsan_interface.h>
-#define HAVE_LSAN 1
 #pragma weak __lsan_register_root_region
 #pragma weak __lsan_unregister_root_region
-#endif
 #endif
 
 bool (*sheaf_memory_fault)(size_t bytes);
