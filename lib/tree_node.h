@@ -189,6 +189,7 @@ static inline void tree_prefetch(const struct tree_node *node)
 {
 	const char *at = (const char *)node;
 
+	/* cppcheck-suppress nullPointerArithmeticRedundantCheck ; the loop is over where there is no child */
 	__builtin_prefetch(at + CACHE_LINE);
 	__builtin_prefetch(at + (size_t)2 * CACHE_LINE);
 	__builtin_prefetch(at + (size_t)3 * CACHE_LINE);

@@ -291,6 +291,7 @@ static int write_locked(struct sheaf_tree *tree, struct sheaf_tree_prep *prep, u
 	if (first > last)
 		return -EINVAL;
 	if (tree->height) {
+		/* cppcheck-suppress uninitvar ; the next call fills it in */
 		const struct tree_step *step = &w.left.step[0];
 
 		tree_descend(tree, first, &w.left);

@@ -22,6 +22,8 @@
 /* The threads of a case, and one that the library may make. */
 #define PARTIES (SCHEDULE_THREADS + 1)
 #define DECISIONS_MOST 20000
+/* Cases of which all has to be tried are smaller. */
+#define WHOLE_MOST 100000
 /* A run that goes on after so many points waits without giving way. */
 #define POINTS_MOST 200000
 
@@ -463,14 +465,14 @@ struct schedule_result schedule_deepen(const struct schedule *schedule, int whol
 	/* The same threads for all, and a run before: what they do only once cannot be repeated. */
 	const cpu_set_t before = begin_case(schedule);
 	struct schedule_result result = run_some(0, 1);
-	unsigned done = 0;
+	unsigned left = schedule->runs, done = 0;
 
 	ck_assert_msg(!result.error, "%s: %s", name, result.error);
-	for (unsigned i = 0; i <= schedule->preemptions && done < schedule->runs; i++) {
-		const unsigned left = schedule->runs - done;
+	for (unsigned i = 0; i <= schedule->preemptions && left; i++) {
 		const bool all = (int)i <= whole;
 
-		result = run_some(i, all ? left : (left - 1) / (schedule->preemptions + 1 - i) + 1);
+		result = run_some(i, all ? WHOLE_MOST
+					 : (left - 1) / (schedule->preemptions + 1 - i) + 1);
 		printf("# %s, %u preemptions: %u runs%s\n", name, i, result.runs,
 		       result.complete ? ", all" : "");
 		ck_assert_msg(!result.error, "%s, %u preemptions: %s, run %u", name, i,
@@ -479,6 +481,7 @@ struct schedule_result schedule_deepen(const struct schedule *schedule, int whol
 			      "%s, %u preemptions: %u runs are not all", name, i, result.runs);
 		result.complete = result.complete && i == schedule->preemptions;
 		done += result.runs;
+		left -= result.runs < left ? result.runs : left;
 	}
 	end_case(before);
 	result.runs = done;

@@ -54,8 +54,8 @@ struct schedule_result schedule_run(const struct schedule *schedule);
 /*
  * Tries in turn, with no preemption, then with one at most, and so on up to those of the case: for decisions
  * are tried from the last one back, and if the runs end before all is tried, it is early preemptions that
- * were not. With up to `whole` preemptions (-1: none of them) the runs have to suffice for all, except on
- * slow builds; what is left then is shared among the others. Asserts that nothing is wrong. What
+ * were not. With up to `whole` preemptions (-1: none of them) all is tried, except on
+ * slow builds; what is left of the runs then is shared among the others. Asserts that nothing is wrong. What
  * came of the most preemptions, and of all runs.
  */
 struct schedule_result schedule_deepen(const struct schedule *schedule, int whole, const char *name);

@@ -133,16 +133,16 @@ static void run_two_retirers(unsigned me)
 }
 
 static const struct stage_case plays[] = {
-	{"statistics", 2, stage_begin, run_stats, NULL},
-	{"shrink", 2, stage_begin, run_shrink, NULL},
-	{"two owners", 3, stage_begin, run_two_owners, NULL},
-	{"two remotes", 3, stage_begin, run_two_remotes, NULL},
-	{"bulk", 2, stage_begin, run_bulk, NULL},
-	{"prefill", 2, stage_begin, run_prefill, NULL},
-	{"barrier", 2, stage_begin, run_barrier, NULL},
-	{"barrier, flush", 2, stage_begin, run_barrier_flush, NULL},
-	{"two barriers", 3, stage_begin, run_two_barriers, NULL},
-	{"two retire", 3, stage_begin, run_two_retirers, NULL},
+	{"statistics", 2, stage_begin, run_stats, NULL, false},
+	{"shrink", 2, stage_begin, run_shrink, NULL, false},
+	{"two owners", 3, stage_begin, run_two_owners, NULL, false},
+	{"two remotes", 3, stage_begin, run_two_remotes, NULL, false},
+	{"bulk", 2, stage_begin, run_bulk, NULL, false},
+	{"prefill", 2, stage_begin, run_prefill, NULL, false},
+	{"barrier", 2, stage_begin, run_barrier, NULL, false},
+	{"barrier, flush", 2, stage_begin, run_barrier_flush, NULL, false},
+	{"two barriers", 3, stage_begin, run_two_barriers, NULL, true},
+	{"two retire", 3, stage_begin, run_two_retirers, NULL, false},
 };
 
 START_TEST(owner_and_remote_do_not_meet)

@@ -208,27 +208,31 @@ static void handle_put(void)
 }
 
 static const struct stage_case plays[] = {
-	{"spill", 2, begin_spill, run_spill, NULL},
-	{"spill: three threads", 3, begin_spill, run_spill, NULL},
-	{"spill, take in", 2, begin_spill, run_spill_take_in, NULL},
-	{"spill, take in: three threads", 3, begin_spill, run_spill_take_in, NULL},
-	{"retire", 2, stage_begin, run_retire, NULL},
-	{"retire, take in", 2, stage_begin, run_retire_take_in, NULL},
-	{"retire, barrier", 2, stage_begin, run_retire_barrier, NULL},
-	{"retire, take in, barrier", 3, stage_begin, run_retire_take_in_barrier, NULL},
-	{"the last note", 2, begin_last_note, run_two_retire_two, NULL},
-	{"the last note, barrier", 2, begin_last_note, run_two_retire_barrier, NULL},
-	{"no note", 2, begin_no_note, run_two_retire_two, NULL},
-	{"no note, barrier", 2, begin_no_note, run_two_retire_barrier, NULL},
-	{"a handler allocates", 1, stage_begin, run_alloc_alone, handle_alloc},
-	{"a handler allocates, shrink", 2, stage_begin, run_alloc, handle_alloc},
-	{"a handler retires, shrink", 2, stage_begin, run_alloc, handle_retire},
-	{"a handler retires, barrier", 2, stage_begin, run_retire_slot, handle_retire},
-	{"a handler retires in a barrier", 2, stage_begin, run_barrier_slot, handle_retire},
+	{"spill", 2, begin_spill, run_spill, NULL, false},
+	{"spill: three threads", 3, begin_spill, run_spill, NULL, false},
+	{"spill, take in", 2, begin_spill, run_spill_take_in, NULL, false},
+	{"spill, take in: three threads", 3, begin_spill, run_spill_take_in, NULL, false},
+	{"retire", 2, stage_begin, run_retire, NULL, false},
+	{"retire, take in", 2, stage_begin, run_retire_take_in, NULL, false},
+	{"retire, barrier", 2, stage_begin, run_retire_barrier, NULL, false},
+	{"retire, take in, barrier", 3, stage_begin, run_retire_take_in_barrier, NULL, false},
+	{"the last note", 2, begin_last_note, run_two_retire_two, NULL, false},
+	{"the last note, barrier", 2, begin_last_note, run_two_retire_barrier, NULL, false},
+	{"no note", 2, begin_no_note, run_two_retire_two, NULL, false},
+	{"no note, barrier", 2, begin_no_note, run_two_retire_barrier, NULL, false},
+	{"a handler allocates", 1, stage_begin, run_alloc_alone, handle_alloc, false},
+	{"a handler allocates, shrink", 2, stage_begin, run_alloc, handle_alloc, false},
+	{"a handler retires, shrink", 2, stage_begin, run_alloc, handle_retire, false},
+	{"a handler retires, barrier", 2, stage_begin, run_retire_slot, handle_retire, false},
+	{"a handler retires in a barrier", 2, stage_begin, run_barrier_slot, handle_retire, false},
 };
 
-static const struct stage_case by_the_lock = {"a handler frees, its thread is in by the lock", 2,
-					      stage_begin, run_put_stopped, handle_put};
+static const struct stage_case by_the_lock = {"a handler frees, its thread is in by the lock",
+					      2,
+					      stage_begin,
+					      run_put_stopped,
+					      handle_put,
+					      false};
 
 START_TEST(a_handler_stays_out)
 {

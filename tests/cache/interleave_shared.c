@@ -234,19 +234,19 @@ static void run_nodes_flush(unsigned me)
 }
 
 static const struct stage_case plays[] = {
-	{"budget", 2, begin_budget, run_reserve, NULL},
-	{"budget: three threads", 3, begin_budget, run_reserve, NULL},
-	{"budget of the process", 2, begin_process, run_reserve, NULL},
-	{"budget of the process: three threads", 3, begin_process, run_reserve, NULL},
-	{"all of the budget", 2, begin_alloc_all, run_alloc_all, NULL},
-	{"all of that of the process", 2, begin_alloc_all_process, run_alloc_all, NULL},
-	{"pins", 2, begin_pins, run_pins, NULL},
-	{"pins: three threads", 3, begin_pins, run_pins, NULL},
-	{"the end under a walker", 2, begin_pins, run_destroy, NULL},
-	{"two nodes", 2, begin_nodes, run_nodes, NULL},
-	{"two nodes, shrink", 3, begin_nodes, run_nodes, NULL},
-	{"two nodes, flush", 2, begin_nodes, run_nodes_flush, NULL},
-	{"two nodes, no place", 2, begin_narrow_nodes, run_nodes, NULL},
+	{"budget", 2, begin_budget, run_reserve, NULL, false},
+	{"budget: three threads", 3, begin_budget, run_reserve, NULL, false},
+	{"budget of the process", 2, begin_process, run_reserve, NULL, false},
+	{"budget of the process: three threads", 3, begin_process, run_reserve, NULL, false},
+	{"all of the budget", 2, begin_alloc_all, run_alloc_all, NULL, false},
+	{"all of that of the process", 2, begin_alloc_all_process, run_alloc_all, NULL, false},
+	{"pins", 2, begin_pins, run_pins, NULL, false},
+	{"pins: three threads", 3, begin_pins, run_pins, NULL, false},
+	{"the end under a walker", 2, begin_pins, run_destroy, NULL, false},
+	{"two nodes", 2, begin_nodes, run_nodes, NULL, false},
+	{"two nodes, shrink", 3, begin_nodes, run_nodes, NULL, false},
+	{"two nodes, flush", 2, begin_nodes, run_nodes_flush, NULL, false},
+	{"two nodes, no place", 2, begin_narrow_nodes, run_nodes, NULL, false},
 };
 
 START_TEST(nothing_is_lost_among_them)

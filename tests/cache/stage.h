@@ -55,10 +55,12 @@ struct stage_case {
 	void (*run)(unsigned me);
 	/* What thread 0 does in a signal handler once, at any point; or NULL. */
 	void (*handler)(void);
+	/* With one preemption they are 75,000: for full runs. */
+	bool many;
 };
 
-/* All decisions with one preemption (two in full runs), unless they are too many, because who waits
- * gives way as often as it likes; then so many runs by chance with many. Asserts. */
+/* All decisions with one preemption, in full runs some with two; then so many runs by chance with many.
+ * Asserts. */
 void stage_play(const struct stage_case *play, unsigned runs);
 
 /* The same with so many preemptions, one more in full runs: for small cases. */

@@ -28,6 +28,8 @@ struct interleaving {
 	unsigned users;
 	bool poll;
 	bool forks;
+	/* With so many preemptions all decisions are tried; -1: there are too many without any. */
+	int whole;
 	void (*use)(void);
 };
 
@@ -316,24 +318,24 @@ static void use_forking(void)
 }
 
 static const struct interleaving interleavings[] = {
-	{"call_rcu, one looks", 1, false, false, use_looking},
-	{"call_rcu, two look", 2, false, false, use_looking},
-	{"call_rcu, three look", 3, false, false, use_looking},
-	{"call_rcu, one looks, two wait", 3, false, false, use_waiting},
-	{"call_rcu, a reader", 2, false, false, use_reading},
-	{"call_rcu, two readers", 3, false, false, use_reading},
-	{"call_rcu, the end", 2, false, false, use_leaving},
-	{"call_rcu, a fork", 2, false, true, use_forking},
-	{"call_rcu, a fork, two others", 3, false, true, use_forking},
-	{"poll, one looks", 1, true, false, use_looking},
-	{"poll, two look", 2, true, false, use_looking},
-	{"poll, three look", 3, true, false, use_looking},
-	{"poll, one looks, two wait", 3, true, false, use_waiting},
-	{"poll, a reader", 2, true, false, use_reading},
-	{"poll, two readers", 3, true, false, use_reading},
-	{"poll, the end", 2, true, false, use_leaving},
-	{"poll, a fork", 2, true, true, use_forking},
-	{"poll, a fork, two others", 3, true, true, use_forking},
+	{"call_rcu, one looks", 1, false, false, 2, use_looking},
+	{"call_rcu, two look", 2, false, false, 0, use_looking},
+	{"call_rcu, three look", 3, false, false, -1, use_looking},
+	{"call_rcu, one looks, two wait", 3, false, false, -1, use_waiting},
+	{"call_rcu, a reader", 2, false, false, 0, use_reading},
+	{"call_rcu, two readers", 3, false, false, -1, use_reading},
+	{"call_rcu, the end", 2, false, false, 0, use_leaving},
+	{"call_rcu, a fork", 2, false, true, 0, use_forking},
+	{"call_rcu, a fork, two others", 3, false, true, -1, use_forking},
+	{"poll, one looks", 1, true, false, 2, use_looking},
+	{"poll, two look", 2, true, false, 1, use_looking},
+	{"poll, three look", 3, true, false, 0, use_looking},
+	{"poll, one looks, two wait", 3, true, false, 0, use_waiting},
+	{"poll, a reader", 2, true, false, 2, use_reading},
+	{"poll, two readers", 3, true, false, 0, use_reading},
+	{"poll, the end", 2, true, false, 1, use_leaving},
+	{"poll, a fork", 2, true, true, 1, use_forking},
+	{"poll, a fork, two others", 3, true, true, 0, use_forking},
 };
 
 #define INTERLEAVINGS (sizeof(interleavings) / sizeof(interleavings[0]))
@@ -363,7 +365,7 @@ START_TEST(no_ticket_forgotten_none_early)
 	now = &interleavings[_i];
 	gp = now->poll ? &polled.gp : &call.gp;
 	threads = schedule.threads = now->users + !now->poll;
-	schedule_deepen(&schedule, -1, now->name);
+	schedule_deepen(&schedule, now->whole, now->name);
 	schedule.preemptions = 20;
 	schedule.seed = test_seed();
 	result = schedule_run(&schedule);

@@ -61,7 +61,7 @@ def includes(command):
 
 
 CPPCHECK = [
-    "cppcheck", "--quiet", "--std=c11", "--enable=warning,performance,portability",
+    "cppcheck", "--quiet", "--inline-suppr", "--std=c11", "--enable=warning,performance,portability",
     f"--suppressions-list={HERE}/cppcheck.txt", "--error-exitcode=1",
     # What makes statements of atomics; it loses its way in those.
     "-USHEAF_VALGRIND", "-USHEAF_ATOMIC_HOOK", "-Iinclude", "-Ilib",

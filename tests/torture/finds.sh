@@ -8,7 +8,7 @@
 
 # A machine that stands still for seconds is no fault; those that never end are waited for.
 case $2 in
-hang | stuck) patience=8 ;;
+hang | stuck) patience=6 ;;
 *) patience=60 ;;
 esac
 said=$("$1" --seconds=2 --rounds=2 --patience=$patience --json --without=fork,budget --plant="$2" 2>&1)

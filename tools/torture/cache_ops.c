@@ -250,7 +250,7 @@ static void do_local(struct worker *w)
 /* Waits for grace periods end well, but for a source that is stepped by hand: those are refused. */
 static bool waited(struct worker *w, int err, const char *what, const char *with)
 {
-	if (err && !(err == -EDEADLK && !torture.gp->ops->attach))
+	if (err && !(err == -EDEADLK && source_by_hand()))
 		fault("%s: %s gives %d", with, what, err);
 	if (err)
 		refused(w);

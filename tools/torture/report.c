@@ -6,7 +6,9 @@
 #include "torture.h"
 
 #include <inttypes.h>
+#ifdef __GLIBC__
 #include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,10 +22,14 @@
 #define GROWTH_BASE ((uint64_t)8 << 20)
 #define GROWTH_PER_THREAD ((uint64_t)128 << 10)
 #define MAPPED_BASE ((uint64_t)64 << 20)
+/* Of malloc()'s memory; and what glibc keeps for main() alone and counts as used, if it does. */
+#define HEAP_GROWTH ((uint64_t)32 << 10)
+#define HEAP_KEPT ((uint64_t)256 << 10)
 
 struct memory {
 	uint64_t resident;
 	uint64_t mapped;
+	uint64_t heap;
 };
 static struct memory first, last;
 
@@ -144,8 +150,9 @@ static void put_json(const char *what)
 	put_operations(cache_operations, "");
 	put_operations(tree_operations, ", ");
 	printf("}, \"resident_first\": %" PRIu64 ", \"resident_last\": %" PRIu64
-	       ", \"mapped_first\": %" PRIu64 ", \"mapped_last\": %" PRIu64 "}\n",
-	       first.resident, last.resident, first.mapped, last.mapped);
+	       ", \"mapped_first\": %" PRIu64 ", \"mapped_last\": %" PRIu64
+	       ", \"heap_first\": %" PRIu64 ", \"heap_last\": %" PRIu64 "}\n",
+	       first.resident, last.resident, first.mapped, last.mapped, first.heap, last.heap);
 	fflush(stdout);
 }
 
@@ -223,8 +230,22 @@ void report_result(void)
 		if (disturbed(i))
 			printf(" %s %" PRIu64, disturbance_name(i), n->disturbances[i]);
 	printf("\n      resident %" PRIu64 " KiB after the first round, %" PRIu64
-	       " after the last; mapped %" PRIu64 ", %" PRIu64 "\n",
-	       first.resident >> 10, last.resident >> 10, first.mapped >> 10, last.mapped >> 10);
+	       " after the last; mapped %" PRIu64 ", %" PRIu64 "; by malloc() %" PRIu64 ", %" PRIu64
+	       "\n",
+	       first.resident >> 10, last.resident >> 10, first.mapped >> 10, last.mapped >> 10,
+	       first.heap >> 10, last.heap >> 10);
+}
+
+/* What malloc() has given and not got back, in bytes; 0: the C library does not tell. */
+static uint64_t heap_used(void)
+{
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+	const struct mallinfo2 info = mallinfo2();
+
+	return info.uordblks + info.hblkhd;
+#else
+	return 0;
+#endif
 }
 
 static bool read_memory(struct memory *memory)
@@ -237,8 +258,20 @@ static bool read_memory(struct memory *memory)
 	if (file)
 		fclose(file);
 	if (read)
-		*memory = (struct memory){.resident = resident * page, .mapped = mapped * page};
+		*memory = (struct memory){
+			.resident = resident * page, .mapped = mapped * page, .heap = heap_used()};
 	return read;
+}
+
+/* The book of debug mode keeps what it has got for later objects. */
+static uint64_t heap_growth(void)
+{
+	const char *how = getenv("GLIBC_TUNABLES");
+
+	if (getenv("SHEAF_DEBUG"))
+		return UINT64_MAX / 2;
+	return how && strstr(how, "glibc.malloc.tcache_count=0") ? HEAP_GROWTH
+								 : HEAP_GROWTH + HEAP_KEPT;
 }
 
 /* Sanitizers keep books of their own, which grow. */
@@ -271,6 +304,10 @@ void report_memory(void)
 		fault("memory grows: %" PRIu64 " KiB resident after round 1, %" PRIu64
 		      " after round %u, with nothing alive",
 		      first.resident >> 10, last.resident >> 10, torture.round);
+	if (last.heap > first.heap + heap_growth())
+		fault("memory grows: %" PRIu64 " KiB by malloc() after round 1, %" PRIu64
+		      " after round %u, with nothing alive",
+		      first.heap >> 10, last.heap >> 10, torture.round);
 	if (last.mapped > first.mapped + MAPPED_BASE + more)
 		fault("memory grows: %" PRIu64 " KiB mapped after round 1, %" PRIu64
 		      " after round %u, with nothing alive",

@@ -26,8 +26,8 @@
 
 struct torture torture;
 
-static const char *const plant_names[PLANTS] = {"none", "lose", "twice", "write", "early",
-						"leak", "hang", "stuck", "hole"};
+static const char *const plant_names[PLANTS] = {"none", "lose",   "twice", "write", "early",
+						"leak", "little", "hang",  "stuck", "hole"};
 
 bool plant_now(enum plant plant)
 {
@@ -135,9 +135,12 @@ static void hands_back(void)
 
 static void leak(void)
 {
-	const size_t bytes = (size_t)64 << 20;
+	const size_t bytes = (size_t)64 << 20, little = (size_t)512 << 10;
+	static void *lost;
 	void *mem;
 
+	if (torture.options.plant == PLANT_LITTLE)
+		store_relaxed(&lost, malloc(little));
 	if (torture.options.plant != PLANT_LEAK)
 		return;
 	mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -249,7 +252,8 @@ static void usage(FILE *out)
 	      "  -s, --seed=N         of the streams of random numbers, one for each thread;\n"
 	      "                       default: by the clock. It is always printed.\n"
 	      "  -l, --slots=KIND     of caches: cpu, thread, default\n"
-	      "  -g, --source=KIND    of grace periods: memb, qsbr, bp, ck, manual; default memb\n"
+	      "  -g, --source=KIND    of grace periods: memb, mb, qsbr, bp, ck, call_rcu, manual;\n"
+	      "                        default memb\n"
 	      "  -b, --backend=KIND   slab, malloc; default slab\n"
 	      "  -w, --with=LIST      these disturbances only, separated by commas; none: none\n"
 	      "  -x, --without=LIST   all disturbances but these\n"

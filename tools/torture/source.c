@@ -20,7 +20,11 @@
 #include <urcu/flavor.h>
 
 /* The flavours' own headers do not go together. */
-extern const struct rcu_flavor_struct urcu_memb_flavor, urcu_bp_flavor, urcu_qsbr_flavor;
+extern const struct rcu_flavor_struct urcu_memb_flavor, urcu_mb_flavor, urcu_bp_flavor,
+	urcu_qsbr_flavor;
+void urcu_memb_call_rcu_before_fork(void);
+void urcu_memb_call_rcu_after_fork_parent(void);
+void urcu_memb_call_rcu_after_fork_child(void);
 void urcu_bp_before_fork(void);
 void urcu_bp_after_fork_parent(void);
 void urcu_bp_after_fork_child(void);
@@ -29,18 +33,22 @@ static const struct kind {
 	const char *name;
 	const struct rcu_flavor_struct *flavor;
 	bool by_itself; /* registers threads by itself, and is told of forks */
-	bool call_rcu;
+	bool call_rcu;  /* liburcu's thread moves it on */
+	bool by_hand;
 } kinds[] = {
 	{.name = "memb", .flavor = &urcu_memb_flavor},
+	{.name = "mb", .flavor = &urcu_mb_flavor},
 	{.name = "qsbr", .flavor = &urcu_qsbr_flavor},
 	{.name = "bp", .flavor = &urcu_bp_flavor, .by_itself = true},
 	{.name = "ck"},
-	{.name = "manual"},
+	{.name = "call_rcu", .flavor = &urcu_memb_flavor, .call_rcu = true},
+	{.name = "manual", .by_hand = true},
 };
 
 static const struct kind *kind;
 static union {
 	struct sheaf_gp_urcu urcu;
+	struct sheaf_gp_call_rcu call_rcu;
 	struct sheaf_gp_ck ck;
 	struct sheaf_gp_manual manual;
 } source;
@@ -88,18 +96,24 @@ static void before_fork(void)
 {
 	if (kind && kind->by_itself)
 		urcu_bp_before_fork();
+	if (kind && kind->call_rcu)
+		urcu_memb_call_rcu_before_fork();
 }
 
 static void after_fork_parent(void)
 {
 	if (kind && kind->by_itself)
 		urcu_bp_after_fork_parent();
+	if (kind && kind->call_rcu)
+		urcu_memb_call_rcu_after_fork_parent();
 }
 
 static void after_fork_child(void)
 {
 	if (kind && kind->by_itself)
 		urcu_bp_after_fork_child();
+	if (kind && kind->call_rcu)
+		urcu_memb_call_rcu_after_fork_child();
 }
 
 /* A stepper that waits goes before readers that come later. */
@@ -126,25 +140,28 @@ int source_begin(void)
 	hooked = true;
 	memset(&source, 0, sizeof(source));
 	torture.gp = &source.urcu.gp;
+	if (kind->call_rcu)
+		return sheaf_gp_call_rcu_init(&source.call_rcu, kind->flavor);
 	if (kind->flavor)
 		return sheaf_gp_urcu_init(&source.urcu, kind->flavor, NULL);
-	if (!strcmp(kind->name, "ck")) {
-		ck_epoch_init(&epoch);
-		return sheaf_gp_ck_init(&source.ck, &epoch, &ck_readers, NULL);
-	}
-	return manual_begin();
+	if (kind->by_hand)
+		return manual_begin();
+	ck_epoch_init(&epoch);
+	return sheaf_gp_ck_init(&source.ck, &epoch, &ck_readers, NULL);
 }
 
 void source_end(void)
 {
 	unsigned i;
 
-	if (kind->flavor)
+	if (kind->call_rcu)
+		sheaf_gp_call_rcu_fini(&source.call_rcu);
+	else if (kind->flavor)
 		sheaf_gp_urcu_fini(&source.urcu);
-	else if (torture.gp->ops->attach)
-		sheaf_gp_driver_fini(&source.ck.driver);
-	else
+	else if (kind->by_hand)
 		pthread_rwlock_destroy(&manual_lock);
+	else
+		sheaf_gp_driver_fini(&source.ck.driver);
 	for (i = 0; i < THREADS_MAX; i++) {
 		free(torture.workers[i].record);
 		torture.workers[i].record = NULL;
@@ -166,7 +183,7 @@ void source_thread_begin(struct worker *w)
 	w->reads = true;
 	if (kind->flavor && !kind->by_itself)
 		kind->flavor->register_thread();
-	else if (!kind->flavor && torture.gp->ops->attach)
+	else if (!kind->flavor && !kind->by_hand)
 		ck_begin(w);
 }
 
@@ -197,7 +214,7 @@ void source_online(void)
 
 void source_read_lock(void)
 {
-	if (!torture.gp->ops->attach)
+	if (kind->by_hand)
 		pthread_rwlock_rdlock(&manual_lock);
 	sheaf_gp_read_lock(torture.gp);
 }
@@ -205,7 +222,7 @@ void source_read_lock(void)
 void source_read_unlock(void)
 {
 	sheaf_gp_read_unlock(torture.gp);
-	if (!torture.gp->ops->attach)
+	if (kind->by_hand)
 		pthread_rwlock_unlock(&manual_lock);
 }
 
@@ -213,7 +230,7 @@ void source_tend(void)
 {
 	struct timespec until;
 
-	if (torture.gp->ops->attach)
+	if (!kind->by_hand)
 		return;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec++;
@@ -225,12 +242,17 @@ void source_tend(void)
 
 bool source_ends_in_child(void)
 {
-	return kind->by_itself || !torture.gp->ops->attach;
+	return kind->by_itself || kind->by_hand;
+}
+
+bool source_by_hand(void)
+{
+	return kind->by_hand;
 }
 
 /* Readers that have vanished do not count. */
 void source_child(void)
 {
-	if (!torture.gp->ops->attach)
+	if (kind->by_hand)
 		pthread_rwlock_init(&manual_lock, NULL);
 }

@@ -63,14 +63,15 @@ enum disturbance {
 /* Faults that the tool makes itself, so that tests see it find them. */
 enum plant {
 	PLANT_NONE,
-	PLANT_LOSE,  /* forgets an object */
-	PLANT_TWICE, /* lets the cache have an object that is in a hand */
-	PLANT_WRITE, /* writes to an object after it was freed */
-	PLANT_EARLY, /* frees what readers may hold without a grace period */
-	PLANT_LEAK,  /* keeps memory, round by round */
-	PLANT_HANG,  /* a thread that does not go on */
-	PLANT_STUCK, /* main() does not go on at the end of a round */
-	PLANT_HOLE,  /* takes out of a tree what always is there, for a moment */
+	PLANT_LOSE,   /* forgets an object */
+	PLANT_TWICE,  /* lets the cache have an object that is in a hand */
+	PLANT_WRITE,  /* writes to an object after it was freed */
+	PLANT_EARLY,  /* frees what readers may hold without a grace period */
+	PLANT_LEAK,   /* keeps memory, round by round */
+	PLANT_LITTLE, /* of malloc(), less than pages tell */
+	PLANT_HANG,   /* a thread that does not go on */
+	PLANT_STUCK,  /* main() does not go on at the end of a round */
+	PLANT_HOLE,   /* takes out of a tree what always is there, for a moment */
 	PLANTS
 };
 
@@ -261,6 +262,7 @@ void source_read_unlock(void);
 void source_tend(void);
 /* In a child: do grace periods end there? */
 bool source_ends_in_child(void);
+bool source_by_hand(void);
 void source_child(void);
 
 /* worker.c */
