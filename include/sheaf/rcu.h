@@ -126,6 +126,8 @@ static inline void sheaf_rcu_call(struct rcu_head *head, void (*func)(struct rcu
 #undef CMM_STORE_SHARED
 #define CMM_STORE_SHARED(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELAXED)
 
+#endif
+
 /**
  * Begins a callback of call_rcu(): what was done to the object before the call, and by readers before the end of the grace
  * period, comes before what the callback does. No code in programs where this header replaces nothing.
@@ -134,21 +136,15 @@ static inline void sheaf_rcu_call(struct rcu_head *head, void (*func)(struct rcu
  * Context: a callback of call_rcu(), first of all.
  * Ordering: acquire, for race checkers; liburcu has ordered it.
  * Progress: wait-free.
- * Return: nothing.
  */
 static inline void sheaf_rcu_called(struct rcu_head *head)
 {
+#if defined(SHEAF_EDGES_TSAN) || defined(SHEAF_VALGRIND)
 	sheaf_edge_acquire(head);
 	sheaf_edge_acquire(&rcu_flavor);
-}
-
 #else
-
-static inline void sheaf_rcu_called(struct rcu_head *head)
-{
 	(void)head;
-}
-
 #endif
+}
 
 #endif
