@@ -67,11 +67,22 @@ static bool is_wrong(struct sheaf_cache *cache, const struct sheaf *sheaf, const
 	       watch_sheaf_wrong(cache, SHEAF_DEBUG_WRONG_SHEAF, caller, nowait);
 }
 
+/* Is somebody else at it? True after a report; else leave it. Who has waited for nobody may find that it was returned
+ * since is_wrong(). */
+static bool is_busy(struct sheaf_cache *cache, struct sheaf *sheaf, const void *caller, bool nowait)
+{
+	if (watch_sheaf_busy(cache, sheaf, caller, nowait))
+		return true;
+	if (sheaf->mark & MARK_LENT)
+		return false;
+	watch_sheaf_leave(cache, sheaf);
+	return watch_sheaf_wrong(cache, SHEAF_DEBUG_RETURNED_SHEAF, caller, nowait);
+}
+
 /* May the caller use it? False after a report; else leave it. */
 static bool enter(struct sheaf_cache *cache, struct sheaf *sheaf, const void *caller, bool nowait)
 {
-	return !is_wrong(cache, sheaf, caller, nowait) &&
-	       !watch_sheaf_busy(cache, sheaf, caller, nowait);
+	return !is_wrong(cache, sheaf, caller, nowait) && !is_busy(cache, sheaf, caller, nowait);
 }
 
 static unsigned bucket_of(uint64_t value)
@@ -207,7 +218,7 @@ static void *alloc_from_watched(struct sheaf_cache *cache, struct sheaf *sheaf, 
 {
 	void *object;
 
-	if (watch_sheaf_busy(cache, sheaf, caller, true))
+	if (is_busy(cache, sheaf, caller, true))
 		return NULL;
 	object = sheaf_pop(sheaf);
 	if (object)

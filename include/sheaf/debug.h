@@ -82,8 +82,9 @@ enum sheaf_debug_kind {
 	/** A prefilled sheaf was used with, or returned to, another cache than the one that lent it. Nothing is done: the
 	 *  sheaf is still lent. An allocation from it is told of if both caches have debug mode. */
 	SHEAF_DEBUG_WRONG_SHEAF,
-	/** A prefilled sheaf was used after its return, or returned again. Nothing is done. A sheaf for more objects than
-	 *  the capacity of the cache is memory that is free after its return: what is told of it is chance. */
+	/** A prefilled sheaf was used after its return, or returned again. Nothing is done. It is told of as long as the
+	 *  cache has the sheaf: not if it was lent again, and by chance if its memory has been freed, as that of a
+	 *  sheaf for more objects than the capacity is at once. */
 	SHEAF_DEBUG_RETURNED_SHEAF
 };
 

@@ -10,8 +10,8 @@
  * SHEAF_VALGRIND (see <sheaf/edges.h>), the names that a program uses are replaced: pointers are
  * published and followed by C11 atomics, and the end of a read section comes before the end of the
  * grace periods that it held up, of synchronize_rcu() as of tickets, and so before the reuse of what was
- * retired. On x86, where they are assembly, uatomic_xchg() and its like are replaced as well, by those of the compiler. In any
- * other program nothing is replaced.
+ * retired. uatomic_xchg() and its like are replaced as well where they are assembly, and for Valgrind, by those of the
+ * compiler. In any other program nothing is replaced.
  *
  * A callback of call_rcu() begins with sheaf_rcu_called(). What liburcu does inside its own library (its hash table,
  * rcu_barrier(), defer_rcu(), polled grace periods) cannot be replaced: name such edges by hand.
@@ -97,7 +97,7 @@ static inline void sheaf_rcu_call(struct rcu_head *head, void (*func)(struct rcu
 					    __ATOMIC_ACQUIRE);                                     \
 		sheaf_rcu_found;                                                                   \
 	})
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(SHEAF_VALGRIND) || defined(__x86_64__) || defined(__i386__)
 #undef uatomic_xchg
 #define uatomic_xchg(p, v) __atomic_exchange_n((p), (__typeof__(*(p)))(v), __ATOMIC_SEQ_CST)
 #undef uatomic_cmpxchg

@@ -8,12 +8,12 @@
 #include "base/probe.h"
 #include "base/report.h"
 #include "base/topology.h"
+#include "base/wait.h"
 
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 static long membarrier(int command)
@@ -53,7 +53,6 @@ struct cpus {
 /* sched_setaffinity(2), with patience: it is called because something else was refused, perhaps for want of memory. */
 static bool move(const struct cpus *cpus)
 {
-	const struct timespec pause = {.tv_nsec = 1000000};
 	unsigned tries;
 
 	for (tries = 0; tries < MOVES; tries++) {
@@ -61,7 +60,7 @@ static bool move(const struct cpus *cpus)
 			return true;
 		if (errno != ENOMEM)
 			return false;
-		nanosleep(&pause, NULL);
+		wait_ns(1000000);
 	}
 	return false;
 }

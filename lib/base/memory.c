@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Mapped memory is none where LeakSanitizer looks for pointers by itself. Weak: it may come with the program. */
+/* Weak: it may come with the program. */
 #ifdef HAVE_LSAN
 #include <sanitizer/lsan_interface.h>
 #pragma weak __lsan_register_root_region
@@ -63,18 +63,32 @@ void *memory_map(size_t align, size_t bytes)
 		munmap(mem, aligned - start);
 	if (start + align > aligned)
 		munmap((void *)(aligned + bytes), start + align - aligned);
-#ifdef HAVE_LSAN
-	if (__lsan_register_root_region)
-		__lsan_register_root_region((void *)aligned, bytes);
-#endif
 	return (void *)aligned;
 }
 
 void memory_unmap(void *mem, size_t bytes)
 {
+	munmap(mem, bytes);
+}
+
+void memory_root(const void *mem, size_t bytes)
+{
+#ifdef HAVE_LSAN
+	if (__lsan_register_root_region)
+		__lsan_register_root_region(mem, bytes);
+#else
+	(void)mem;
+	(void)bytes;
+#endif
+}
+
+void memory_unroot(const void *mem, size_t bytes)
+{
 #ifdef HAVE_LSAN
 	if (__lsan_unregister_root_region)
 		__lsan_unregister_root_region(mem, bytes);
+#else
+	(void)mem;
+	(void)bytes;
 #endif
-	munmap(mem, bytes);
 }

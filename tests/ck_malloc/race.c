@@ -16,6 +16,7 @@
 #include "common.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -239,6 +240,7 @@ START_TEST(the_same_catches_a_hasty_source)
 	}
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	ck_assert_int_ne(status, 0);
+	ck_assert(!WIFSIGNALED(status) || WTERMSIG(status) != SIGALRM);
 }
 END_TEST
 

@@ -89,9 +89,10 @@ FREED = ("use-after-free", "write-after-free", "use-after-retire", "write-after-
 CHECKERS = ("atruntime", "memcheck", "helgrind", "drd", "asan", "tsan")
 
 
-def also(name, checker, output):
+def also(name, checker, expected, output):
     """What else a report has to say: where it was found, and who made and freed the object."""
-    if re.search("^(libsheaf|planted): ", output, re.M) and checker in CHECKERS:
+    found = [line for line in output.splitlines() if re.search(expected, line)]
+    if checker in CHECKERS and all(re.match("(libsheaf|planted): ", line) for line in found):
         return []  # Found by the library, which knows the cache alone.
     if checker in CHECKERS:
         history = ["inside a block of size", "free'd", "alloc'd"]
@@ -106,7 +107,7 @@ def judge(name, checker, expected, buggy, corrected):
     """What is wrong with the two runs, each (exit code, output) or None."""
     wrong = []
     if expected and re.search(expected, buggy[1]):
-        wrong += [f"{name}: not told: /{more}/ in\n{buggy[1]}" for more in also(name, checker, buggy[1])
+        wrong += [f"{name}: not told: /{more}/ in\n{buggy[1]}" for more in also(name, checker, expected, buggy[1])
                   if not re.search(more, buggy[1])]
     if expected and not re.search(expected, buggy[1]):
         wrong.append(f"{name}: not found: /{expected}/ in\n{buggy[1]}")
@@ -160,6 +161,7 @@ def self_test(root):
         (("double-free", "memcheck", "bad", (1, "bad double-free.c:3 inside a block of size 4 free'd alloc'd"),
           (0, "")), 0),
         (("double-free", "memcheck", "bad", (1, "bad double-free.c:3"), (0, "")), 3),
+        (("double-free", "memcheck", "bad", (1, "bad double-free.c:3\nlibsheaf: double free"), (0, "")), 3),
         (("double-free", "debugmode", "bad", (1, "libsheaf: bad, found by thread 1, allocated by thread 1"),
           (0, "")), 1),
         (("x", "plain", None, None, (0, "")), 0),

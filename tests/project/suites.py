@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: the libsheaf authors
-"""Each suite that a script of tools/ asks for, or leaves out, is one that tests have: meson says nothing of others.
+"""Each suite that tools/check, its like and tools/coverage ask for, or leave out, is one that tests have: meson says nothing of others.
 
 usage: suites.py SOURCE_ROOT BUILD_ROOT
 """
@@ -13,12 +13,15 @@ import subprocess
 import sys
 
 
+FOLDERS = ("tests", "examples", "doc", "tools")
+
+
 def known(root, build):
     """Of the tests of this build, and, for what this one has not, after the word in a meson.build."""
     tests = json.loads(subprocess.check_output(["meson", "introspect", "--tests", build]))
     names = {name.split(":")[-1] for test in tests for name in test["suite"]}
-    for path in root.glob("**/meson.build"):
-        for rest in re.findall(r"\bsuite: (.*)", path.read_text()):
+    for path in (path for folder in FOLDERS for path in (root / folder).glob("**/meson.build")):
+        for rest in re.findall(r"\bsuite: (.*?)(?:, (?:protocol|args|env|timeout|depends)\b|$)", path.read_text(), re.M):
             names.update(re.findall(r"'(\w+)'", rest))
     return names
 

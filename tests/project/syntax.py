@@ -5,7 +5,7 @@
 What has not been built is compiled without making code, each file once: the warnings of this compiler
 are as many as if all had been built.
 
-usage: syntax.py BUILD_ROOT
+usage: syntax.py SOURCE_ROOT BUILD_ROOT
 """
 
 import concurrent.futures
@@ -17,13 +17,20 @@ import subprocess
 import sys
 
 
-def missing(build):
-    """The first command of each source that has no object."""
-    built, first = set(), {}
+def newest(root):
+    """When a header was changed last."""
+    return max(path.stat().st_mtime for folder in ("include", "lib", "tests", "tools", "examples")
+               for path in (root / folder).glob("**/*.h*"))
+
+
+def missing(root, build):
+    """The first command of each source that has no object, or an old one."""
+    built, first, headers = set(), {}, newest(root)
     for entry in json.loads((build / "compile_commands.json").read_text()):
         folder = pathlib.Path(entry["directory"])
         file = (folder / entry["file"]).resolve()
-        if (folder / entry["output"]).exists():
+        made = folder / entry["output"]
+        if made.exists() and made.stat().st_mtime >= max(headers, file.stat().st_mtime):
             built.add(file)
         first.setdefault(file, entry)
     if not first:
@@ -44,8 +51,8 @@ def check(entry):
     return "" if done.returncode == 0 else f"{entry['file']}: {done.returncode}\n{done.stdout}"
 
 
-def main(build):
-    rest, files = missing(pathlib.Path(build))
+def main(root, build):
+    rest, files = missing(pathlib.Path(root), pathlib.Path(build))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         wrong = [text for text in pool.map(check, rest.values()) if text]
     print("\n".join(wrong))
@@ -54,6 +61,6 @@ def main(build):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 3:
         sys.exit(__doc__)
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

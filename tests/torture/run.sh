@@ -12,7 +12,7 @@ torture=$1 seconds=$2
 [ -z "$SHEAF_FULL" ] || seconds=$3
 shift 3
 # Nothing kept by malloc() for a thread: what it has given must be back to some KiB.
-export GLIBC_TUNABLES=glibc.malloc.tcache_count=0
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.tcache_count=0"
 said=$("$torture" --json --seconds="$seconds" --rounds=$((seconds / 30 + 2)) ${SHEAF_SEED:+--seed=$SHEAF_SEED} "$@")
 status=$?
 echo "$said"
