@@ -355,6 +355,12 @@ START_TEST(sheaves_after_their_return)
 	ck_assert_int_eq(sheaf_cache_refill(watched, &sheaf, 2, 0), -ENOMEM);
 	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, NULL);
 	ck_assert_ptr_eq(sheaf, same);
+	/* In a chain its link says nothing of borrowers. */
+	sheaf->link = sheaf;
+	sheaf_cache_return(watched, sheaf);
+	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, NULL);
+	ck_assert_ptr_eq(sheaf->link, sheaf);
+	sheaf->link = NULL;
 	ck_assert(sheaf_cache_check(watched));
 	/* Nothing has been done: it may be lent again, and holds what it held. */
 	sheaf = sheaf_cache_prefill(watched, 2, 0);
