@@ -162,7 +162,7 @@ void stage_play_deeper(const struct stage_case *play, unsigned preemptions, unsi
 	/* What happens only once in a process must not happen in the first run. */
 	if (!membarrier_ready())
 		printf("# %s: without membarrier(2)\n", play->name);
-	schedule_deepen(&schedule, play->many && !test_full() ? 0 : 1, play->name);
+	schedule_deepen(&schedule, play->many ? 0 : 1, play->name);
 	schedule.preemptions = 20;
 	schedule.runs = test_rounds(runs);
 	schedule.seed = test_seed();

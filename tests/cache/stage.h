@@ -55,7 +55,7 @@ struct stage_case {
 	void (*run)(unsigned me);
 	/* What thread 0 does in a signal handler once, at any point; or NULL. */
 	void (*handler)(void);
-	/* With one preemption they are 75,000: for full runs. */
+	/* With one preemption they are more than 100,000: none of these has to be complete. */
 	bool many;
 };
 
