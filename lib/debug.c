@@ -52,10 +52,7 @@ static int backtrace(void **frames, int n)
 
 #define ZONE ((size_t)16)
 #define BLOCK_MAX (UINT32_C(1) << 30)
-#define QUARANTINE_MAX (UINT32_C(1) << 20)
 #define GUARDS 256
-/* A process may have 65,530 mappings, and each has three of them. */
-#define GUARDS_MAX 16384
 #define FLAGS_ALL (2 * SHEAF_DEBUG_ABORT - 1)
 /* Those of ours that lie before the user's. */
 #define OWN_FRAMES 8

@@ -47,6 +47,11 @@
 #include "base/atomic.h"
 #include "cache_state.h"
 
+/* The most that the attribute and SHEAF_DEBUG may ask for. A process may have 65,530 mappings, and each guard has three of
+ * them. */
+#define QUARANTINE_MAX (UINT32_C(1) << 20)
+#define GUARDS_MAX 16384
+
 enum object_state {
 	OBJECT_GONE,
 	OBJECT_FREE,

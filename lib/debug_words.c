@@ -45,9 +45,9 @@ static const struct {
 	size_t size; /* 8 for the seed, else 4 */
 	uint64_t most;
 } numbers[] = {
-	{"quarantine", offsetof(struct sheaf_debug_attr, quarantine), 4, UINT32_C(1) << 20},
+	{"quarantine", offsetof(struct sheaf_debug_attr, quarantine), 4, QUARANTINE_MAX},
 	{"sample", offsetof(struct sheaf_debug_attr, sample), 4, UINT32_MAX},
-	{"guards", offsetof(struct sheaf_debug_attr, guards), 4, 16384},
+	{"guards", offsetof(struct sheaf_debug_attr, guards), 4, GUARDS_MAX},
 	{"fail", offsetof(struct sheaf_debug_attr, fail), 4, UINT32_MAX},
 	{"seed", offsetof(struct sheaf_debug_attr, seed), 8, UINT64_MAX},
 };
