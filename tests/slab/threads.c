@@ -8,15 +8,16 @@
  * that did not ask for them; another thread trims, reads the counters and checks the
  * invariants meanwhile. Spare regions are few, so regions come and go all the time.
  * The race checkers run this, too. The last case forks out of the middle of it: every
- * child finds a backend that works.
+ * child finds a backend that works. Not with sanitizers: a child may find a lock of their malloc
+ * held for good, by a thread that is no more.
  */
 #include <sheaf/slab.h>
 
+#include "child.h"
 #include "common.h"
 
 #include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define WORKERS 4
@@ -212,7 +213,6 @@ static int child(struct sheaf_slab *slab)
 	struct sheaf_slab *own;
 	struct sheaf_slab_attr attr = {.size = sizeof(attr), .object_size = 64};
 
-	alarm(60);
 	if (!sheaf_slab_check(slab))
 		return 1;
 	for (int node = -1; node < NODES; node++) {
@@ -230,7 +230,6 @@ static void *fork_often(void *arg)
 	struct worker *w = arg;
 
 	do {
-		int status;
 		pid_t pid = fork();
 
 		/* It ends well by a signal, so that no checker looks for what it lost. */
@@ -241,8 +240,7 @@ static void *fork_often(void *arg)
 				kill(getpid(), SIGKILL);
 			_exit(ret);
 		}
-		w->wrong += pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) ||
-			    WTERMSIG(status) != SIGKILL;
+		w->wrong += child_end(pid) != CHILD_SIGNAL + SIGKILL;
 		w->taken++;
 	} while (!all_done(w));
 	return NULL;
@@ -277,7 +275,8 @@ int main(void)
 	TCase *tc = tcase_create("threads");
 
 	tcase_add_test(tc, all_at_once);
-	tcase_add_test(tc, fork_in_between);
+	if (!test_asan() && !test_tsan())
+		tcase_add_test(tc, fork_in_between);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }

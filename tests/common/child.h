@@ -6,8 +6,8 @@
  * goes through exit(), which would end what is the parent's. One that hangs is killed from
  * outside, because liburcu-bp blocks all signals while it waits.
  */
-#ifndef TESTS_GP_CHILD_H
-#define TESTS_GP_CHILD_H
+#ifndef TESTS_COMMON_CHILD_H
+#define TESTS_COMMON_CHILD_H
 
 #include <sys/types.h>
 
