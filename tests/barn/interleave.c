@@ -3,17 +3,20 @@
 
 /*
  * Proves of the barn that in every interleaving of its atomic accesses (of two and three
- * threads, up to a number of preemptions, as far as the runs go) each sheaf is in one hand or in the barn, and
- * all invariants hold when the threads are done: takes against takes, gives against
- * takes, sheaves that are freed and made anew in between, a trim, and the chain. A take comes back
- * with nothing only if there was nothing, or another operation was under way meanwhile. What is
+ * threads, up to a number of preemptions, as far as the runs go) its calls are linearizable to two bags of
+ * sheaves, one of the full and one of the empty, and all invariants hold when the threads are done: takes against
+ * takes, gives against takes, sheaves that are freed and made anew in between, a trim, and the chain. A take from a
+ * bag that holds something gets it, unless another call for that bag was under way meanwhile (G8). A trade is a
+ * take and a give, and a trim some takes, each at its own moment of the call. What is
  * counted is right as well: gives one by one, and a peak that is never above what there is. Begins
- * with proofs that the scheduler finds what it is for: a lost update, and a dead end.
+ * with proofs that the scheduler finds what it is for (a lost update, and a dead end), and that histories are told
+ * apart.
  */
 #include <sheaf/barn.h>
 
 #include "base/atomic.h"
 #include "common.h"
+#include "history.h"
 #include "schedule.h"
 
 #include <stdio.h>
@@ -22,15 +25,56 @@
 #define SHEAVES 12
 
 static struct sheaf_barn barn;
-/* Where each sheaf is: -1 in the barn, else the hand. By the number in its mark. */
-static int where[SHEAVES];
+/* Sheaves by the number in their mark: the full ones come first. */
 static unsigned known, known_full;
 /* Gives of both sides, as the barn must have counted them. */
 static uint64_t given;
 static unsigned errors;
 static unsigned depth;
-/* Operations that go on, and all that have begun. */
-static unsigned ongoing, begun;
+
+static struct history history;
+enum { KEEP_EMPTY, KEEP_FULL, TAKE_EMPTY, TAKE_FULL, TRIM };
+
+/* A bit for each sheaf in the barn: those without objects, those with. */
+struct bags {
+	uint32_t held[2];
+};
+
+static struct bags bags_first;
+
+static void bags_begin(void *state)
+{
+	*(struct bags *)state = bags_first;
+}
+
+static bool bags_make(void *state, const struct history_call *call)
+{
+	struct bags *bags = state;
+	bool full = call->kind == KEEP_FULL || call->kind == TAKE_FULL;
+	uint32_t *held = &bags->held[full], sheaf;
+
+	if (call->kind == TRIM)
+		return true;
+	if (call->kind == KEEP_EMPTY || call->kind == KEEP_FULL) {
+		sheaf = UINT32_C(1) << call->arg;
+		*held |= sheaf;
+		return true;
+	}
+	if (call->result < 0) {
+		uint32_t others = UINT32_C(1) << TRIM;
+
+		others |=
+			full ? 1 << KEEP_FULL | 1 << TAKE_FULL : 1 << KEEP_EMPTY | 1 << TAKE_EMPTY;
+		return !*held || call->beside & others;
+	}
+	sheaf = UINT32_C(1) << call->result;
+	if (!(*held & sheaf))
+		return false;
+	*held &= ~sheaf;
+	return true;
+}
+
+static const struct history_model bags = {sizeof(struct bags), bags_begin, bags_make};
 
 static struct sheaf *sheaf_make(unsigned number, bool full)
 {
@@ -42,47 +86,24 @@ static struct sheaf *sheaf_make(unsigned number, bool full)
 	return sheaf;
 }
 
-/* No other thread runs between two atomic accesses of the library, so this needs no care. */
-static struct sheaf *got(unsigned me, struct sheaf *sheaf)
+static bool is_full(const struct sheaf *sheaf)
 {
-	if (sheaf) {
-		errors += where[sheaf->mark] != -1 || !sheaf_check(sheaf);
-		where[sheaf->mark] = (int)me;
-	}
+	return sheaf->mark < known_full;
+}
+
+static struct sheaf *note_take(unsigned began, bool full, struct sheaf *sheaf)
+{
+	history_end(&history, began, full ? TAKE_FULL : TAKE_EMPTY, 0, sheaf ? sheaf->mark : -1);
+	errors += sheaf && (is_full(sheaf) != full || !sheaf_check(sheaf));
 	return sheaf;
 }
 
-/* Sheaves of one side; those in the barn are of the side that they were made for. */
-static unsigned held(bool full)
+static struct sheaf *take(bool full)
 {
-	unsigned n = 0;
+	unsigned began = history_begin(&history);
 
-	for (unsigned i = 0; i < known; i++)
-		n += where[i] == -1 && (i < known_full) == full;
-	return n;
-}
-
-/* The model is a bag. */
-static struct sheaf *take(unsigned me, bool full)
-{
-	bool alone = !ongoing, any = held(full) != 0;
-	unsigned mine = ++begun;
-	struct sheaf *sheaf;
-
-	ongoing++;
-	sheaf = full ? sheaf_barn_take_full(&barn) : sheaf_barn_take_empty(&barn);
-	ongoing--;
-	/* G8. */
-	errors += !sheaf && any && alone && begun == mine;
-	errors += sheaf && (sheaf->mark < known_full) != full;
-	return got(me, sheaf);
-}
-
-static struct sheaf *give(unsigned me, struct sheaf *sheaf)
-{
-	errors += where[sheaf->mark] != (int)me;
-	where[sheaf->mark] = -1;
-	return sheaf;
+	return note_take(began, full,
+			 full ? sheaf_barn_take_full(&barn) : sheaf_barn_take_empty(&barn));
 }
 
 static uint64_t gives_counted(void)
@@ -93,26 +114,41 @@ static uint64_t gives_counted(void)
 	return stats.full.gives + stats.empty.gives;
 }
 
-/* A take says it has something only when it has; so marks are set back first. */
-static void keep(unsigned me, struct sheaf *sheaf)
+static void note_keep(unsigned began, bool full, int number)
 {
 	given++;
-	begun++;
-	ongoing++;
-	sheaf_barn_keep(&barn, give(me, sheaf));
-	ongoing--;
+	history_end(&history, began, full ? KEEP_FULL : KEEP_EMPTY, number, 0);
+}
+
+/* It may be another's, or freed, when this returns. */
+static void keep(struct sheaf *sheaf)
+{
+	bool full = is_full(sheaf);
+	int number = sheaf->mark;
+	unsigned began = history_begin(&history);
+
+	sheaf_barn_keep(&barn, sheaf);
+	note_keep(began, full, number);
+}
+
+/* There from the beginning. */
+static void stock(bool full)
+{
+	bags_first.held[full] |= UINT32_C(1) << known;
+	sheaf_barn_keep(&barn, sheaf_make(known++, full));
+	given++;
 }
 
 static void begin_with(unsigned full, unsigned empty)
 {
-	errors = ongoing = begun = 0;
+	history = (struct history){0};
+	bags_first = (struct bags){0};
+	errors = known = 0;
+	given = 0;
 	known_full = full;
 	sheaf_barn_init(&barn, 0, 100, 100);
-	for (known = 0; known < full + empty; known++) {
-		where[known] = -1;
-		sheaf_barn_keep(&barn, sheaf_make(known, known < full));
-	}
-	given = full + empty;
+	while (known < full + empty)
+		stock(known < full);
 }
 
 static void occupy_cells(struct sheaf *sheaf)
@@ -121,11 +157,11 @@ static void occupy_cells(struct sheaf *sheaf)
 		barn.full.cells[i].sheaf = barn.empty.cells[i].sheaf = sheaf;
 }
 
+/* The threads are done, so none of these is beside anything: the last two want the bags to be empty. */
 static void drop(void *arg, struct sheaf *sheaf)
 {
 	(void)arg;
-	errors += where[sheaf->mark] != -1;
-	where[sheaf->mark] = -2;
+	note_take(history_begin(&history), is_full(sheaf), sheaf);
 	free(sheaf);
 }
 
@@ -136,17 +172,18 @@ static const char *end(void)
 	bool above = barn.full.peak > known || barn.empty.peak > known;
 
 	sheaf_barn_drain(&barn, drop, NULL);
+	note_take(history_begin(&history), false, NULL);
+	note_take(history_begin(&history), true, NULL);
 	if (!right)
 		return "an invariant is broken";
 	if (errors)
-		return "a sheaf in two places";
+		return "a sheaf of the other side";
+	if (!history_linearizable(&history, &bags))
+		return "a sheaf in two places, lost, or not found";
 	if (!counted)
 		return "a give was not counted";
 	if (above)
 		return "a peak that never was";
-	for (unsigned i = 0; i < known; i++)
-		if (where[i] != -2)
-			return "a sheaf is lost";
 	return sheaf_barn_fini(&barn) ? "a count is wrong" : NULL;
 }
 
@@ -163,11 +200,8 @@ static void begin_chained_with(unsigned n)
 
 	begin_with(0, 0);
 	occupy_cells(&nobody);
-	for (known = 0; known < n; known++) {
-		where[known] = -1;
-		sheaf_barn_keep(&barn, sheaf_make(known, false));
-	}
-	given = known;
+	while (known < n)
+		stock(false);
 }
 
 static void begin_chained(void)
@@ -199,10 +233,8 @@ static void begin_chain(void)
 	begin_with(0, 0);
 	for (unsigned i = 0; i < SHEAF_BARN_CELLS; i++)
 		sheaf_barn_keep(&barn, sheaf_make(0, false));
-	for (known = 0; known < 3; known++) {
-		where[known] = -1;
-		sheaf_barn_keep(&barn, sheaf_make(known, false));
-	}
+	while (known < 3)
+		stock(false);
 	for (unsigned i = 0; i < SHEAF_BARN_CELLS; i++)
 		free(filler[i] = sheaf_barn_take_empty(&barn));
 	given = gives_counted();
@@ -215,8 +247,7 @@ static struct sheaf *in_hand;
 static void begin_chain_giver(void)
 {
 	begin_chain();
-	in_hand = sheaf_make(known, false);
-	where[known++] = 1;
+	in_hand = sheaf_make(known++, false);
 }
 
 static struct sheaf_barn_look look;
@@ -237,33 +268,34 @@ static void begin_trim_chain(void)
 
 static void run_take_and_keep(unsigned me)
 {
+	(void)me;
 	for (unsigned i = 0; i < depth; i++) {
-		struct sheaf *sheaf = take(me, true);
+		struct sheaf *sheaf = take(true);
 
 		if (sheaf)
-			keep(me, sheaf);
+			keep(sheaf);
 	}
 }
 
 static void run_trades(unsigned me)
 {
-	struct sheaf *sheaf = take(me, me % 2), *other;
+	struct sheaf *sheaf = take(me % 2), *other;
 
 	for (unsigned i = 0; sheaf && i < depth; i++) {
-		give(me, sheaf);
-		begun++;
-		ongoing++;
-		other = sheaf_empty(sheaf) ? sheaf_barn_trade_empty(&barn, sheaf)
-					   : sheaf_barn_trade_full(&barn, sheaf);
-		ongoing--;
-		given += other != NULL;
-		if (other)
-			sheaf = got(me, other);
-		else
-			where[sheaf->mark] = (int)me;
+		bool full = is_full(sheaf);
+		int number = sheaf->mark;
+		unsigned began = history_begin(&history);
+
+		other = full ? sheaf_barn_trade_full(&barn, sheaf)
+			     : sheaf_barn_trade_empty(&barn, sheaf);
+		note_take(began, !full, other);
+		if (!other)
+			continue;
+		note_keep(began, full, number);
+		sheaf = other;
 	}
 	if (sheaf)
-		keep(me, sheaf);
+		keep(sheaf);
 }
 
 /* What the trimming one of the threads got; it gives it back afterwards. */
@@ -272,7 +304,7 @@ static unsigned n_trimmed;
 
 static void note_trimmed(void *arg, struct sheaf *sheaf)
 {
-	trimmed[n_trimmed++] = got(*(unsigned *)arg, sheaf);
+	trimmed[n_trimmed++] = note_take(*(unsigned *)arg, is_full(sheaf), sheaf);
 }
 
 static void run_trim(unsigned me)
@@ -282,21 +314,22 @@ static void run_trim(unsigned me)
 		return;
 	}
 	for (unsigned i = 0; i < depth; i++) {
+		unsigned began = history_begin(&history);
+
 		n_trimmed = 0;
-		begun++;
-		ongoing++;
-		sheaf_barn_trim(&barn, &look, note_trimmed, &me);
-		ongoing--;
+		sheaf_barn_trim(&barn, &look, note_trimmed, &began);
+		history_end(&history, began, TRIM, 0, 0);
 		while (n_trimmed)
-			keep(me, trimmed[--n_trimmed]);
+			keep(trimmed[--n_trimmed]);
 	}
 }
 
 /* The memory of a taken sheaf is gone when the next one is given, perhaps at its address. */
 static void run_fresh(unsigned me)
 {
+	(void)me;
 	for (unsigned i = 0; i < depth; i++) {
-		struct sheaf *sheaf = take(me, false);
+		struct sheaf *sheaf = take(false);
 		unsigned number;
 
 		if (!sheaf)
@@ -304,14 +337,14 @@ static void run_fresh(unsigned me)
 		number = sheaf->mark;
 		sheaf->mark = SHEAVES - 1;
 		free(sheaf);
-		keep(me, sheaf_make(number, false));
+		keep(sheaf_make(number, false));
 	}
 }
 
 static void run_giver(unsigned me)
 {
 	if (me == 1)
-		keep(me, in_hand);
+		keep(in_hand);
 	else
 		run_fresh(me);
 }
@@ -330,12 +363,12 @@ static void begin_out_out_in(void)
 
 static void run_out_out_in(unsigned me)
 {
-	struct sheaf *first = take(me, false);
+	struct sheaf *first = take(false);
 
 	if (me)
-		kept_out = take(me, false);
+		kept_out = take(false);
 	if (first)
-		keep(me, first);
+		keep(first);
 }
 
 static const char *end_out_out_in(void)
@@ -346,7 +379,7 @@ static const char *end_out_out_in(void)
 		if (sheaf == kept_out)
 			return "a sheaf in a hand and in the chain";
 	if (kept_out)
-		keep(1, kept_out);
+		keep(kept_out);
 	return end_chained();
 }
 
@@ -380,7 +413,7 @@ static const struct interleaving {
 
 #define INTERLEAVINGS (sizeof(interleavings) / sizeof(interleavings[0]))
 
-START_TEST(each_sheaf_in_one_place)
+START_TEST(two_bags)
 {
 	const struct interleaving *i = &interleavings[_i];
 	struct schedule schedule = {
@@ -483,6 +516,42 @@ START_TEST(scheduler_finds_what_it_is_for)
 }
 END_TEST
 
+/*
+ * Histories themselves: of two threads, by the moments of beginning and end.
+ */
+START_TEST(histories_are_told_apart)
+{
+	struct history h = {0};
+	unsigned first, second;
+
+	bags_first = (struct bags){.held = {0, 2}};
+	/* Nothing found, where a sheaf has been all the time: only beside another call for that bag. */
+	history_end(&h, history_begin(&h), TAKE_FULL, 0, -1);
+	ck_assert(!history_linearizable(&h, &bags));
+	h = (struct history){0};
+	first = history_begin(&h);
+	second = history_begin(&h);
+	history_end(&h, first, TAKE_FULL, 0, -1);
+	history_end(&h, second, TAKE_EMPTY, 0, -1);
+	ck_assert(!history_linearizable(&h, &bags));
+	history_end(&h, second, TAKE_FULL, 0, 1);
+	ck_assert(history_linearizable(&h, &bags));
+	/* One sheaf twice. */
+	history_end(&h, first, TAKE_FULL, 0, 1);
+	ck_assert(!history_linearizable(&h, &bags));
+	/* Unless it was given in between: not after both, but beside the later one, which is noted before. */
+	history_end(&h, history_begin(&h), KEEP_FULL, 1, 0);
+	ck_assert(!history_linearizable(&h, &bags));
+	h = (struct history){0};
+	history_end(&h, history_begin(&h), TAKE_FULL, 0, 1);
+	first = history_begin(&h);
+	second = history_begin(&h);
+	history_end(&h, first, TAKE_FULL, 0, 1);
+	history_end(&h, second, KEEP_FULL, 1, 0);
+	ck_assert(history_linearizable(&h, &bags));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("barn");
@@ -490,7 +559,8 @@ int main(void)
 
 	tcase_set_timeout(tc, test_full() ? 3600 : 60);
 	tcase_add_test(tc, scheduler_finds_what_it_is_for);
-	tcase_add_loop_test(tc, each_sheaf_in_one_place, 0, INTERLEAVINGS);
+	tcase_add_test(tc, histories_are_told_apart);
+	tcase_add_loop_test(tc, two_bags, 0, INTERLEAVINGS);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }

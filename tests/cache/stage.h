@@ -6,6 +6,9 @@
  * a source that moves on only when somebody waits, some objects in the hands of each thread,
  * and the accounts at the end. No other thread runs between two atomic accesses of the
  * library, so what is here needs no care.
+ *
+ * Objects of a cache have no order among them: it is a bag, and each object by itself is there or out. So that one is
+ * never had while it is out, looked at when each call ends, is all that linearizability asks for.
  */
 #ifndef TESTS_CACHE_STAGE_H
 #define TESTS_CACHE_STAGE_H

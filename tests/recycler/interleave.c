@@ -3,15 +3,16 @@
 
 /*
  * Proves of the recycler that in every interleaving of its atomic accesses (of two and three
- * threads, up to a number of preemptions, as far as the runs go) each sheaf given is taken once, after its ticket
- * and in the order of its giver; that counts and invariants are right when the threads are
- * done; that a take with nobody beside it gets what is ripe; and that a barrier has waited for every give that was
- * over when it began.
+ * threads, up to a number of preemptions, as far as the runs go) gives, takes and ends of periods are linearizable to a
+ * queue whose oldest sheaf can be had once its ticket has elapsed. A take beside another one may find nothing (G4).
+ * Counts and invariants are right when the threads are done; and a barrier has waited for every give that was
+ * over when it began. Begins with a proof that queues are told from bags.
  */
 #include <sheaf/recycler.h>
 
 #include "base/atomic.h"
 #include "common.h"
+#include "history.h"
 #include "schedule.h"
 
 #include <stdio.h>
@@ -23,13 +24,62 @@ static struct sheaf_recycler recycler;
 static struct sheaf_gp gp;
 static uint64_t now;
 static struct sheaf *sheaves[SHEAVES];
-static unsigned taken[SHEAVES];
-/* How many sheaves each giver has given, and the next that each taker may get of it. */
+/* How many sheaves each giver has given. */
 static unsigned given[SCHEDULE_THREADS];
-static unsigned next_of[SCHEDULE_THREADS][2];
 static unsigned errors;
-/* Calls that have begun, and those that have not ended yet. */
-static unsigned begun, ongoing;
+
+static struct history history;
+enum { GIVE, TAKE, STEP };
+/* What had elapsed at first. */
+#define FIRST (UINT64_MAX - 1)
+
+struct queue {
+	/* Periods that have ended since. */
+	unsigned ended;
+	unsigned n;
+	struct {
+		unsigned char sheaf;
+		/* Elapsed when so many periods have ended. */
+		unsigned char after;
+	} waiting[SHEAVES];
+};
+
+static void queue_begin(void *state)
+{
+	*(struct queue *)state = (struct queue){0};
+}
+
+static bool queue_make(void *state, const struct history_call *call)
+{
+	struct queue *queue = state;
+	bool ripe = queue->n && queue->waiting[0].after <= queue->ended;
+
+	if (call->kind == STEP) {
+		queue->ended = (unsigned)call->result;
+		return true;
+	}
+	if (call->kind == GIVE) {
+		queue->waiting[queue->n].sheaf = (unsigned char)call->arg;
+		queue->waiting[queue->n].after = (unsigned char)call->result;
+		queue->n++;
+		return true;
+	}
+	if (call->result < 0)
+		return !ripe || call->beside & 1 << TAKE;
+	if (!ripe || queue->waiting[0].sheaf != call->result)
+		return false;
+	queue->n--;
+	for (unsigned i = 0; i < queue->n; i++)
+		queue->waiting[i] = queue->waiting[i + 1];
+	return true;
+}
+
+static const struct history_model a_queue = {sizeof(struct queue), queue_begin, queue_make};
+
+static int since_first(uint64_t ticket)
+{
+	return (int)(ticket - FIRST);
+}
 
 static uint64_t lazy_ticket(struct sheaf_gp *source)
 {
@@ -39,9 +89,11 @@ static uint64_t lazy_ticket(struct sheaf_gp *source)
 
 static void step(void)
 {
+	unsigned began = history_begin(&history);
 	uint64_t ticket = fetch_add_acq_rel(&now, 1);
 
 	store_release(&gp.completed, ticket);
+	history_end(&history, began, STEP, 0, since_first(ticket));
 }
 
 static int lazy_wait(struct sheaf_gp *source, uint64_t ticket)
@@ -66,89 +118,55 @@ static const struct sheaf_gp_ops lazy_ops = {
 
 static void begin(void)
 {
-	gp = (struct sheaf_gp){.ops = &lazy_ops, .completed = UINT64_MAX - 1};
-	now = UINT64_MAX;
-	errors = begun = ongoing = 0;
+	gp = (struct sheaf_gp){.ops = &lazy_ops, .completed = FIRST};
+	now = FIRST + 1;
+	history = (struct history){0};
+	errors = 0;
 	sheaf_recycler_init(&recycler, &gp, NULL);
 	for (unsigned i = 0; i < SHEAVES; i++) {
 		sheaves[i] = sheaf_init(malloc(sheaf_bytes(2)), 2);
 		sheaves[i]->mark = (uint16_t)i;
 		sheaf_push(sheaves[i], sheaves[i]);
-		taken[i] = 0;
 	}
 	for (unsigned i = 0; i < SCHEDULE_THREADS; i++)
-		given[i] = next_of[i][0] = next_of[i][1] = 0;
+		given[i] = 0;
 }
 
 /* Sheaf number i is the (i / 2)-th of giver i % 2. */
 static void give(unsigned me)
 {
-	unsigned i = given[me] * 2 + me;
+	unsigned i = given[me] * 2 + me, began = history_begin(&history);
 
-	begun++;
-	ongoing++;
 	sheaf_recycler_give(&recycler, sheaves[i]);
-	ongoing--;
+	history_end(&history, began, GIVE, (int)i, since_first(sheaves[i]->ticket));
 	given[me]++;
 }
 
-/* There are sheaves, and all that are there are ripe. */
-static bool all_ripe(void)
+static bool take(void)
 {
-	unsigned n = 0;
+	unsigned began = history_begin(&history);
+	const struct sheaf *sheaf = sheaf_recycler_take(&recycler);
 
-	for (unsigned i = 0; i < SHEAVES; i++) {
-		if (taken[i] || i / 2 >= given[i % 2])
-			continue;
-		if (!sheaf_gp_not_after(sheaves[i]->ticket, gp.completed))
-			return false;
-		n++;
-	}
-	return n;
-}
-
-/* One taker gets the sheaves of one giver in order; another one may be slow to return. */
-static void take(unsigned me)
-{
-	bool alone = !ongoing && all_ripe();
-	unsigned mine = ++begun, i;
-	struct sheaf *sheaf;
-
-	ongoing++;
-	sheaf = sheaf_recycler_take(&recycler);
-	ongoing--;
-	errors += !sheaf && alone && begun == mine;
-	if (!sheaf)
-		return;
-	i = sheaf->mark;
-	errors += taken[i]++ != 0;
-	errors += !sheaf_gp_not_after(sheaf->ticket, gp.completed);
-	errors += i / 2 < next_of[me][i % 2];
-	next_of[me][i % 2] = i / 2 + 1;
+	history_end(&history, began, TAKE, 0, sheaf ? sheaf->mark : -1);
+	return sheaf;
 }
 
 static const char *end(void)
 {
-	struct sheaf *sheaf;
-	unsigned out = 0, in = 0;
 	bool right = sheaf_recycler_check(&recycler);
 
+	/* The last one, with nobody beside it, finds nothing. */
 	step();
-	while ((sheaf = sheaf_recycler_take(&recycler)) != NULL)
-		taken[sheaf->mark]++;
-	for (unsigned i = 0; i < SHEAVES; i++) {
-		errors += taken[i] > 1;
-		out += taken[i];
+	while (take())
+		;
+	for (unsigned i = 0; i < SHEAVES; i++)
 		free(sheaves[i]);
-	}
-	for (unsigned i = 0; i < SCHEDULE_THREADS; i++)
-		in += given[i];
 	if (!right)
 		return "an invariant is broken";
 	if (errors)
-		return "a sheaf twice, early, out of order, or not when it is ripe";
-	if (in != out)
-		return "a sheaf is lost";
+		return "a barrier is early";
+	if (!history_linearizable(&history, &a_queue))
+		return "a sheaf twice, lost, early, out of order, or not when it is ripe";
 	return sheaf_recycler_fini(&recycler) ? "a count is wrong" : NULL;
 }
 
@@ -158,10 +176,10 @@ static void run_give_and_take(unsigned me)
 		give(me);
 	if (me == 1)
 		step();
-	take(me);
+	take();
 	if (me == 0)
 		give(me);
-	take(me);
+	take();
 }
 
 static void run_takers(unsigned me)
@@ -171,8 +189,8 @@ static void run_takers(unsigned me)
 		give(0);
 		step();
 	}
-	take(me);
-	take(me);
+	take();
+	take();
 }
 
 static void run_barrier(unsigned me)
@@ -184,17 +202,14 @@ static void run_barrier(unsigned me)
 		if (me) {
 			/* Tickets differ from here on. */
 			step();
-			take(me);
+			take();
 		}
 		give(me);
 		return;
 	}
 	before[0] = given[0];
 	before[1] = given[1];
-	begun++;
-	ongoing++;
 	errors += sheaf_recycler_barrier(&recycler) != 0;
-	ongoing--;
 	for (unsigned g = 0; g < 2; g++)
 		for (unsigned n = 0; n < before[g]; n++)
 			errors += !sheaf_gp_not_after(sheaves[n * 2 + g]->ticket, gp.completed);
@@ -214,7 +229,7 @@ static const struct interleaving {
 
 #define INTERLEAVINGS (sizeof(interleavings) / sizeof(interleavings[0]))
 
-START_TEST(each_sheaf_once_after_its_ticket)
+START_TEST(a_queue_of_tickets)
 {
 	const struct interleaving *i = &interleavings[_i];
 	struct schedule schedule = {
@@ -235,13 +250,51 @@ START_TEST(each_sheaf_once_after_its_ticket)
 }
 END_TEST
 
+START_TEST(queues_are_told_apart)
+{
+	struct history h = {0};
+	unsigned first;
+
+	history_end(&h, history_begin(&h), GIVE, 0, 1);
+	history_end(&h, history_begin(&h), GIVE, 1, 1);
+	first = history_begin(&h);
+	history_end(&h, history_begin(&h), STEP, 0, 1);
+	ck_assert(history_linearizable(&h, &a_queue));
+	/* The second one before the first, by two that take one after the other. */
+	history_end(&h, first, TAKE, 0, 1);
+	ck_assert(!history_linearizable(&h, &a_queue));
+	history_end(&h, history_begin(&h), TAKE, 0, 0);
+	ck_assert(!history_linearizable(&h, &a_queue));
+	/* Beside each other: one of them was slow to return. */
+	h.n = 3;
+	history_end(&h, first, TAKE, 0, 1);
+	history_end(&h, first, TAKE, 0, 0);
+	ck_assert(history_linearizable(&h, &a_queue));
+	/* Before the period has ended. */
+	h = (struct history){0};
+	history_end(&h, history_begin(&h), GIVE, 0, 2);
+	history_end(&h, history_begin(&h), STEP, 0, 1);
+	first = history_begin(&h);
+	history_end(&h, first, TAKE, 0, 0);
+	ck_assert(!history_linearizable(&h, &a_queue));
+	/* Or beside its end. */
+	history_end(&h, first, STEP, 0, 2);
+	ck_assert(history_linearizable(&h, &a_queue));
+	/* Ripe, and not found. */
+	history_end(&h, history_begin(&h), GIVE, 1, 2);
+	history_end(&h, history_begin(&h), TAKE, 0, -1);
+	ck_assert(!history_linearizable(&h, &a_queue));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("recycler");
 	TCase *tc = tcase_create("interleave");
 
 	tcase_set_timeout(tc, test_full() ? 3600 : 60);
-	tcase_add_loop_test(tc, each_sheaf_once_after_its_ticket, 0, INTERLEAVINGS);
+	tcase_add_test(tc, queues_are_told_apart);
+	tcase_add_loop_test(tc, a_queue_of_tickets, 0, INTERLEAVINGS);
 	suite_add_tcase(suite, tc);
 	return test_run(suite);
 }
