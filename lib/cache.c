@@ -392,6 +392,8 @@ static int cache_start(struct sheaf_cache *cache, const struct sheaf_cache_attr 
 		goto undo_backend;
 	}
 	cache->id = (uint32_t)id;
+	if (cache->watch)
+		watch_numbered(cache);
 	err = cache_cross_make(cache);
 	if (!err) {
 		open_gate(cache);

@@ -62,9 +62,9 @@ static bool is_wrong(struct sheaf_cache *cache, const struct sheaf *sheaf, const
 		     bool nowait)
 {
 	if (!(sheaf->mark & MARK_LENT))
-		return watch_sheaf_wrong(cache, SHEAF_DEBUG_RETURNED_SHEAF, caller, nowait);
+		return watch_sheaf_wrong(cache, SHEAF_DEBUG_RETURNED_SHEAF, sheaf, caller, nowait);
 	return sheaf->node != lender(cache) &&
-	       watch_sheaf_wrong(cache, SHEAF_DEBUG_WRONG_SHEAF, caller, nowait);
+	       watch_sheaf_wrong(cache, SHEAF_DEBUG_WRONG_SHEAF, sheaf, caller, nowait);
 }
 
 /* Is somebody else at it? True after a report; else leave it. Who has waited for nobody may find that it was returned
@@ -76,7 +76,7 @@ static bool is_busy(struct sheaf_cache *cache, struct sheaf *sheaf, const void *
 	if (sheaf->mark & MARK_LENT)
 		return false;
 	watch_sheaf_leave(cache, sheaf);
-	return watch_sheaf_wrong(cache, SHEAF_DEBUG_RETURNED_SHEAF, caller, nowait);
+	return watch_sheaf_wrong(cache, SHEAF_DEBUG_RETURNED_SHEAF, sheaf, caller, nowait);
 }
 
 /* May the caller use it? False after a report; else leave it. */
@@ -205,7 +205,7 @@ struct sheaf *sheaf_cache_prefill(struct sheaf_cache *cache, uint32_t n, unsigne
 static void overused(struct sheaf_cache *cache, const struct sheaf *sheaf, const void *caller)
 {
 	PROBE(overuse, PROBE_CACHE(cache), sheaf->stamp, caller);
-	if (!cache->overuse && watch_overuse(cache, caller))
+	if (!cache->overuse && watch_overuse(cache, sheaf, caller))
 		return;
 	if (!cache->overuse)
 		fatal("cache %s: more than the %u objects of a strict prefilled sheaf used, at %p",

@@ -108,16 +108,34 @@ void trace_here(const struct debug *d, struct sheaf_debug_trace *trace, const vo
 		trace->frames[trace->n++] = frames[i];
 }
 
+/* What the seed gives for a number (splitmix64). */
+static uint64_t draw(const struct debug *d, uint64_t number)
+{
+	uint64_t x = (d->seed + number + 1) * UINT64_C(0x9e3779b97f4a7c15);
+
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	return x ^ x >> 31;
+}
+
+/* One of each run of so many, at a place that is drawn: a program that allocates in turns must not be in step. */
+static bool sampled(struct debug *d)
+{
+	uint64_t number;
+
+	if (!d->sample)
+		return false;
+	number = fetch_add_relaxed(&d->allocations, 1);
+	return number % d->sample == draw(d, number / d->sample) % d->sample;
+}
+
 bool debug_refuses(struct debug *d, size_t *part)
 {
 	uint64_t x;
 
 	if (!d->fail)
 		return false;
-	x = (d->seed + fetch_add_relaxed(&d->calls, 1) + 1) * UINT64_C(0x9e3779b97f4a7c15);
-	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-	x ^= x >> 31;
+	x = draw(d, fetch_add_relaxed(&d->calls, 1));
 	if (x % d->fail)
 		return false;
 	if (part && *part)
@@ -182,7 +200,7 @@ void *debug_out(struct debug *d, void *block, const void *caller, bool nowait)
 	object_open(d, o);
 	zones_check(d, o, &here, nowait);
 	poison_check(d, o, &here, nowait);
-	if (d->sample && !nowait && fetch_add_relaxed(&d->allocations, 1) % d->sample == 0)
+	if (!nowait && sampled(d))
 		guarded = guard_take(d);
 	if (guarded) {
 		store_relaxed(&o->guard, guarded);
@@ -484,6 +502,11 @@ static bool attr_valid(const struct sheaf_debug_attr *attr)
 {
 	return attr->flags <= FLAGS_ALL && attr->quarantine <= QUARANTINE_MAX &&
 	       attr->guards <= GUARDS_MAX;
+}
+
+void debug_numbered(struct debug *d)
+{
+	store_relaxed(&d->owner->number, d->cache->id + 1);
 }
 
 int debug_create(struct debug **made, struct sheaf_cache *cache, const struct sheaf_cache_attr *a,

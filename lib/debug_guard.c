@@ -52,7 +52,7 @@ void guards_delete(struct debug *d)
 			continue;
 		/* A checker would remember. */
 		annotate_open(guard->pages, d->guard_bytes);
-		memory_unroot(guard->pages, d->guard_bytes);
+		annotate_unroot(guard->pages, d->guard_bytes);
 		memory_unmap(guard->pages - page_bytes(), d->guard_bytes + 2 * page_bytes());
 	}
 	memory_free(d->guards);
@@ -84,7 +84,7 @@ static bool guard_make(struct debug *d, struct debug_guard *guard)
 	store_relaxed(&o->behind, page + end - room - d->size);
 	store_relaxed(&o->place, guard);
 	guard->pages = pages + page;
-	memory_root(guard->pages, d->guard_bytes);
+	annotate_root(guard->pages, d->guard_bytes);
 	guard->object = o;
 	zones_fill(d, o);
 	if (d->cache->ctor)

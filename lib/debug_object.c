@@ -69,8 +69,23 @@ struct debug_owner *owner_take(const char *name)
 
 void owner_give(struct debug_owner *owner)
 {
+	store_relaxed(&owner->number, 0);
 	/* release: partner owner_take() */
 	store_release(&owner->used, 0);
+}
+
+const struct debug_owner *owner_find(uint16_t id)
+{
+	const struct debug_owner *owner;
+
+	/* acquire: partner the CAS in owner_take() */
+	for (owner = load_acquire(&owners); owner; owner = owner->next) {
+		uint32_t number = load_relaxed(&owner->number);
+
+		if (number && (uint16_t)(number - 1) == id)
+			return owner;
+	}
+	return NULL;
 }
 
 static bool is_entry(const void *what)

@@ -203,7 +203,8 @@ static void add_finding(struct text *text, const struct sheaf_debug_report *repo
 		add(text, ": %p", f->object);
 	if (f->of && f->kind != SHEAF_DEBUG_LEAK)
 		add_place(text, f);
-	if (report->owner && f->kind == SHEAF_DEBUG_WRONG_CACHE)
+	if (report->owner &&
+	    (f->kind == SHEAF_DEBUG_WRONG_CACHE || f->kind == SHEAF_DEBUG_WRONG_SHEAF))
 		add(text, ", of cache %s", report->owner);
 	add(text, "\n");
 	add_trace(text, "found", &report->here, !f->nowait);

@@ -72,6 +72,8 @@ struct debug_owner {
 	char name[sizeof(((struct sheaf_cache *)0)->name)];
 	/* Is it a cache's? */
 	uint32_t used;
+	/* The cache's id and one; 0 as long as it has none. For reports: relaxed. */
+	uint32_t number;
 };
 
 /* An entry of the book. */
@@ -174,6 +176,8 @@ static inline void object_turn(struct debug_object *o, const struct debug *d,
 /* Owners. take: NULL without memory; lock-free. */
 struct debug_owner *owner_take(const char *name);
 void owner_give(struct debug_owner *owner);
+/* One with the low half of this id, as lent sheaves have it, or NULL. Wait-free. */
+const struct debug_owner *owner_find(uint16_t id);
 
 /* Entries by address; wait-free. find: the innermost one, or one that is GONE, or NULL. find_of: the owner's, if he has
  * the object, or had it last; else as find. around: the innermost one whose object, zones included, the
@@ -258,6 +262,8 @@ struct sheaf_debug_attr debug_words(const char *name, bool *none);
 /* Debug mode of a new cache as the attributes say; its block size. NULL in *made if there is none. 0 or -errno. */
 int debug_create(struct debug **made, struct sheaf_cache *cache, const struct sheaf_cache_attr *a,
 		 const struct sheaf_debug_attr *attr);
+/* The cache has its id. */
+void debug_numbered(struct debug *d);
 void debug_destroy(struct debug *d);
 
 /* The events of watch.h. in, retired: NULL if it was wrong, or stays in quarantine. */

@@ -136,7 +136,7 @@ struct region *region_create(struct sheaf_slab *s, unsigned node)
 	regions = region_enter(region);
 	if (!regions)
 		goto no_map;
-	memory_root(region->base, SHEAF_SLAB_REGION);
+	annotate_root(region->base, SHEAF_SLAB_REGION);
 	PROBE(region_map, s, &s->name[0], node, region->base);
 	advise(region->base, node, s->bind, s->huge && regions > s->nodes);
 	if (!s->gp)
@@ -156,7 +156,7 @@ static void region_destroy(struct region *region)
 	PROBE(region_unmap, region->owner, &region->owner->name[0], region->node, region->base);
 	region_leave(region);
 	annotate_open(region->base, SHEAF_SLAB_REGION);
-	memory_unroot(region->base, SHEAF_SLAB_REGION);
+	annotate_unroot(region->base, SHEAF_SLAB_REGION);
 	memory_unmap(region->base, SHEAF_SLAB_REGION);
 	memory_free(region);
 }

@@ -50,6 +50,12 @@ int watch_create(struct sheaf_cache *cache, const struct sheaf_cache_attr *a)
 	return 0;
 }
 
+void watch_numbered(struct sheaf_cache *cache)
+{
+	if (watch_writes(cache))
+		debug_numbered(cache->watch->debug);
+}
+
 /* Also after watch_create() has failed. */
 void watch_destroy(struct sheaf_cache *cache)
 {
@@ -179,22 +185,25 @@ bool watch_refuses(struct sheaf_cache *cache, size_t *part)
 	return cache->watch->debug && debug_refuses(cache->watch->debug, part);
 }
 
-static void report_sheaf(struct debug *d, enum sheaf_debug_kind kind, const void *caller,
-			 bool nowait)
+static void report_sheaf(struct debug *d, enum sheaf_debug_kind kind, const struct sheaf *sheaf,
+			 const void *caller, bool nowait)
 {
 	struct sheaf_debug_trace here;
-	const struct finding finding = {.kind = kind, .here = &here, .count = 1, .nowait = nowait};
+	struct finding finding = {
+		.kind = kind, .object = sheaf, .here = &here, .count = 1, .nowait = nowait};
 
+	if (kind == SHEAF_DEBUG_WRONG_SHEAF)
+		finding.owner = owner_find(sheaf->node);
 	trace_here(d, &here, caller);
 	debug_report(d, &finding);
 }
 
-bool watch_sheaf_wrong(struct sheaf_cache *cache, enum sheaf_debug_kind kind, const void *caller,
-		       bool nowait)
+bool watch_sheaf_wrong(struct sheaf_cache *cache, enum sheaf_debug_kind kind,
+		       const struct sheaf *sheaf, const void *caller, bool nowait)
 {
 	if (!cache->watch->debug)
 		return false;
-	report_sheaf(cache->watch->debug, kind, caller, nowait);
+	report_sheaf(cache->watch->debug, kind, sheaf, caller, nowait);
 	return true;
 }
 
@@ -207,7 +216,7 @@ bool watch_sheaf_busy(struct sheaf_cache *cache, struct sheaf *sheaf, const void
 	/* acquire: partner watch_sheaf_leave() */
 	if (!cache->watch->debug || cas_acquire(&sheaf->link, &none, sheaf))
 		return false;
-	report_sheaf(cache->watch->debug, SHEAF_DEBUG_SHARED_SHEAF, caller, nowait);
+	report_sheaf(cache->watch->debug, SHEAF_DEBUG_SHARED_SHEAF, sheaf, caller, nowait);
 	return true;
 }
 
@@ -223,11 +232,11 @@ bool watch_strict(const struct sheaf_cache *cache)
 	return watch_writes(cache) && (cache->watch->debug->flags & SHEAF_DEBUG_STRICT);
 }
 
-bool watch_overuse(struct sheaf_cache *cache, const void *caller)
+bool watch_overuse(struct sheaf_cache *cache, const struct sheaf *sheaf, const void *caller)
 {
 	if (!watch_writes(cache))
 		return false;
-	report_sheaf(cache->watch->debug, SHEAF_DEBUG_OVERUSE, caller, true);
+	report_sheaf(cache->watch->debug, SHEAF_DEBUG_OVERUSE, sheaf, caller, true);
 	return true;
 }
 

@@ -36,6 +36,9 @@ struct watch {
 int watch_create(struct sheaf_cache *cache, const struct sheaf_cache_attr *a);
 void watch_destroy(struct sheaf_cache *cache);
 
+/* The cache has its id: sheaves that it lends say so. */
+void watch_numbered(struct sheaf_cache *cache);
+
 /* A free block is the user's from here on: his object. caller is where the user called us; with
  * nowait set it was in any context, or with SHEAF_NOWAIT: nothing is asked of malloc(), the dynamic linker or the
  * backend, and nothing is mapped but the text of a report. */
@@ -64,8 +67,8 @@ size_t watch_drain(struct sheaf_cache *cache);
 bool watch_refuses(struct sheaf_cache *cache, size_t *part);
 
 /* A sheaf that the cache has not lent is about to be used: true after a report, without debug mode false. */
-bool watch_sheaf_wrong(struct sheaf_cache *cache, enum sheaf_debug_kind kind, const void *caller,
-		       bool nowait);
+bool watch_sheaf_wrong(struct sheaf_cache *cache, enum sheaf_debug_kind kind,
+		       const struct sheaf *sheaf, const void *caller, bool nowait);
 
 /* Somebody is about to use a lent sheaf: true if somebody else is, after a report; then its link is not ours to
  * write, and it must not be chained by it. Else leave it. */
@@ -75,7 +78,7 @@ void watch_sheaf_leave(struct sheaf_cache *cache, struct sheaf *sheaf);
 
 /* Are all lent sheaves strict? Was too much taken from one: true if it was reported. */
 bool watch_strict(const struct sheaf_cache *cache);
-bool watch_overuse(struct sheaf_cache *cache, const void *caller);
+bool watch_overuse(struct sheaf_cache *cache, const struct sheaf *sheaf, const void *caller);
 
 /* Objects and lent sheaves that are out when the cache should end. */
 void watch_leaks(struct sheaf_cache *cache, uint64_t loans);

@@ -104,10 +104,11 @@ struct sheaf_debug_report {
 	/** What is wrong. */
 	enum sheaf_debug_kind kind;
 	/** Name of the cache that was called; and of the one that the object is of, NULL if of none. Where the
-	 *  backend of a cache uses another one, of that whose object the user has. */
+	 *  backend of a cache uses another one, of that whose object the user has. Of the one that lent the sheaf, if
+	 *  another did, and has debug mode. */
 	const char *cache;
 	const char *owner;
-	/** The object, or the pointer that was given, if it is none; NULL if it is about sheaves. */
+	/** The object, or the pointer that was given, if it is none; or the prefilled sheaf. NULL if sheaves leak. */
 	const void *object;
 	/** The first byte that was changed, or that the pointer points to, from the beginning of the object, and
 	 *  how many bytes to the last one that was changed. */
@@ -146,8 +147,8 @@ struct sheaf_debug_attr {
 	/** Freed and ripe objects wait until so many others have been freed, oldest first; up to 2^20. */
 	uint32_t quarantine;
 	/** One in so many allocations has pages of its own, which it ends at, with pages that cannot be
-	 *  accessed on both sides; once it is free none of it can be. Not where free objects are looked
-	 *  at, nor with an alignment above a page. */
+	 *  accessed on both sides; once it is free none of it can be. Of each run of so many one, which one follows
+	 *  from the seed. Not where free objects are looked at, nor with an alignment above a page. */
 	uint32_t sample;
 	/** Of these at most so many; default 256, up to 16384. Beyond, nothing is sampled. Each is three mappings of
 	 *  the process, and of these Linux gives 65,530. */
@@ -155,6 +156,7 @@ struct sheaf_debug_attr {
 	/** One in so many allocations, of objects and prefilled sheaves, fails. Which ones follows from
 	 *  the seed and the number of the call; sheaf_cache_alloc_from() never does. */
 	uint32_t fail;
+	/** Which allocations are sampled, and which fail: any number; the same ones for the same calls. */
 	uint64_t seed;
 	/** Called instead of writing to stderr. */
 	sheaf_debug_report_fn *report;

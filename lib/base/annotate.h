@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: the libsheaf authors */
 
 /*
- * What memory checkers are told. Nothing at all in a plain build.
+ * What memory checkers are told. Nothing at all in a plain build, but to LeakSanitizer, which may come with the program.
  *
  * Objects in a sheaf count as free. With ASan they are poisoned. For Memcheck (option
  * -Dvalgrind=true) each cache is a pool: an object is a block of it from the moment it is handed
@@ -50,6 +50,37 @@
 /* Bytes behind an object that are nobody's, where there is a checker to see to it. */
 #define RED_ZONE 16
 #define ANNOTATE_RED_ZONE (ANNOTATE_ASAN || ANNOTATE_MEMCHECK ? RED_ZONE : 0)
+
+/* Weak: see above. */
+#ifdef HAVE_LSAN
+#include <sanitizer/lsan_interface.h>
+#pragma weak __lsan_register_root_region
+#pragma weak __lsan_unregister_root_region
+#endif
+
+/* Pages have objects of users, where LeakSanitizer should look for pointers; and have them no more, before they are
+ * unmapped. It takes a lock: not in signal handlers. */
+static inline void annotate_root(const void *mem, size_t bytes)
+{
+#ifdef HAVE_LSAN
+	if (__lsan_register_root_region)
+		__lsan_register_root_region(mem, bytes);
+#else
+	(void)mem;
+	(void)bytes;
+#endif
+}
+
+static inline void annotate_unroot(const void *mem, size_t bytes)
+{
+#ifdef HAVE_LSAN
+	if (__lsan_unregister_root_region)
+		__lsan_unregister_root_region(mem, bytes);
+#else
+	(void)mem;
+	(void)bytes;
+#endif
+}
 
 /*
  * Memcheck's requests. They are code, of some instructions: for builds for it, and for who has found

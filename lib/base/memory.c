@@ -8,13 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Weak: it may come with the program. */
-#ifdef HAVE_LSAN
-#include <sanitizer/lsan_interface.h>
-#pragma weak __lsan_register_root_region
-#pragma weak __lsan_unregister_root_region
-#endif
-
 bool (*sheaf_memory_fault)(size_t bytes);
 
 void *memory_alloc(size_t align, size_t bytes)
@@ -69,26 +62,4 @@ void *memory_map(size_t align, size_t bytes)
 void memory_unmap(void *mem, size_t bytes)
 {
 	munmap(mem, bytes);
-}
-
-void memory_root(const void *mem, size_t bytes)
-{
-#ifdef HAVE_LSAN
-	if (__lsan_register_root_region)
-		__lsan_register_root_region(mem, bytes);
-#else
-	(void)mem;
-	(void)bytes;
-#endif
-}
-
-void memory_unroot(const void *mem, size_t bytes)
-{
-#ifdef HAVE_LSAN
-	if (__lsan_unregister_root_region)
-		__lsan_unregister_root_region(mem, bytes);
-#else
-	(void)mem;
-	(void)bytes;
-#endif
 }

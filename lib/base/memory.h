@@ -32,9 +32,4 @@ void memory_free(void *mem);
 void *memory_map(size_t align, size_t bytes);
 void memory_unmap(void *mem, size_t bytes);
 
-/* Pages have objects of users, where LeakSanitizer should look for pointers, and have them no more, before they are unmapped.
- * It takes a lock: not in signal handlers. */
-void memory_root(const void *mem, size_t bytes);
-void memory_unroot(const void *mem, size_t bytes);
-
 #endif

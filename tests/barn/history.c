@@ -3,8 +3,12 @@
 
 #include "history.h"
 
+#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static_assert(HISTORY_MOST <= 32, "a bit for each call");
 
 unsigned history_begin(struct history *history)
 {
@@ -13,8 +17,10 @@ unsigned history_begin(struct history *history)
 
 void history_end(struct history *history, unsigned began, unsigned kind, int arg, int result)
 {
-	if (history->n == HISTORY_MOST)
+	if (history->n == HISTORY_MOST) {
+		fprintf(stderr, "more than %u calls\n", HISTORY_MOST);
 		abort();
+	}
 	history->calls[history->n++] = (struct history_call){.kind = kind,
 							     .arg = arg,
 							     .result = result,
@@ -61,6 +67,8 @@ bool history_linearizable(struct history *history, const struct history_model *m
 			    calls[i].began < calls[j].ended)
 				calls[i].beside |= UINT32_C(1) << calls[j].kind;
 	}
+	if (model->size > HISTORY_STATE)
+		return false;
 	model->first(state);
 	return any_order(history, model, state, all);
 }

@@ -7,7 +7,8 @@
  * orders are tried, depth first (Wing and Gong, Testing and verifying concurrent objects, 1993).
  *
  * Calls are noted by the threads themselves. No other one runs between two atomic accesses of the library
- * (schedule.h), so this needs no care, and no call of a complete run is pending.
+ * (schedule.h), so this needs no care, and no call of a complete run is pending. Nor does any between a call's end and
+ * the next one's beginning: where a thread has done nothing in a call yet it has begun all the same.
  */
 #ifndef TESTS_BARN_HISTORY_H
 #define TESTS_BARN_HISTORY_H

@@ -5,7 +5,8 @@
  * Proves of the calls for any context that in every interleaving (of two and three threads, up to
  * a number of preemptions, as far as the runs go) what they leave behind is had again once, and not lost: spilled
  * objects, sealed sheaves, retired objects in notes, with all notes there, with the last one
- * wanted by two, and with none; that a barrier misses none of it, whoever takes it in; and that
+ * wanted by two, and with none; that an allocation with nobody beside it gets what is spilled; that a barrier misses
+ * none of it, whoever takes it in; and that
  * a signal handler may come in at any point of a thread, in the midst of its slot, of a take-over, or
  * of taking in what another one has left.
  */
@@ -18,20 +19,48 @@
 /* The stock of the handler. */
 #define HANDLER 3
 
+/* What is spilled; calls that go on, and all that have begun. */
+static unsigned spilled, ongoing, begun;
+
+static void spill(unsigned me, unsigned i)
+{
+	begun++;
+	ongoing++;
+	stage_put_nowait(me, i);
+	ongoing--;
+	spilled++;
+}
+
+/* With nobody beside it a call gets one, if there is one: alone from its beginning to its end. */
+static void get_spilled(unsigned me, unsigned i)
+{
+	bool must = !ongoing && spilled;
+	unsigned mine = ++begun;
+
+	ongoing++;
+	stage_get_nowait(me, i);
+	ongoing--;
+	if (stage_stock[me][i])
+		spilled--;
+	else
+		stage_errors += must && begun == mine;
+}
+
 /* Threads that only make these calls have no slot, and the barn is empty: nothing but spilling is
  * left. */
 static void run_spill(unsigned me)
 {
-	stage_put_nowait(me, 0);
-	stage_get_nowait(me, 1);
-	stage_put_nowait(me, 3);
-	stage_get_nowait(me, 4);
+	spill(me, 0);
+	get_spilled(me, 1);
+	spill(me, 3);
+	get_spilled(me, 4);
 }
 
 /* Places 0 and 3 are filled, the others are for what a get finds. */
 static void begin_spill(void)
 {
 	stage_begin();
+	spilled = ongoing = begun = 0;
 	for (unsigned t = 0; t < SCHEDULE_THREADS; t++)
 		for (unsigned i = 1; i < STAGE_STOCK; i++)
 			if (i != 3)

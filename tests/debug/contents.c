@@ -205,7 +205,8 @@ static bool faults(char *address)
 START_TEST(sampled_objects)
 {
 	size_t size = (size_t[]){48, 13, 4096, 5000}[_i];
-	char *objects[6], *again;
+	char *objects[6], *again[2], *first, *second;
+	unsigned guarded = 0, with[2] = {0, 0};
 
 	sheaf_gp_manual_init(&watched_manual, 0);
 	watched = watched_make(
@@ -216,45 +217,87 @@ START_TEST(sampled_objects)
 		memset(objects[i], 7, size);
 		ck_assert_uint_eq((uintptr_t)objects[i] % 16, 0);
 	}
-	/* The first and the third, then there are no guards any more. */
+	/* One of the first two, one of the next two, then there are no guards any more. */
 	for (unsigned i = 0; i < 6; i++) {
 		uintptr_t behind = ((uintptr_t)objects[i] + size + 15) & ~(uintptr_t)15;
 
-		ck_assert_int_eq(object_find(objects[i])->place != NULL, i == 0 || i == 2);
 		if (object_find(objects[i])->place) {
+			ck_assert_uint_eq(i / 2, guarded);
+			ck_assert_uint_lt(guarded, 2);
+			with[guarded++] = i;
 			ck_assert_uint_eq(behind % 4096, 0);
 			ck_assert(faults((char *)behind));
 			ck_assert(!faults(objects[i]));
 		}
 	}
+	ck_assert_uint_eq(guarded, 2);
+	first = objects[with[0]];
+	second = objects[with[1]];
 	if (size % 16) {
-		object_open(watched->watch->debug, object_find(objects[0]));
-		objects[0][size] = 1;
-		sheaf_cache_free(watched, objects[0]);
-		watched_expect(SHEAF_DEBUG_WRITE_BEHIND, objects[0]);
+		object_open(watched->watch->debug, object_find(first));
+		first[size] = 1;
+		sheaf_cache_free(watched, first);
+		watched_expect(SHEAF_DEBUG_WRITE_BEHIND, first);
 	} else {
-		sheaf_cache_free(watched, objects[0]);
+		sheaf_cache_free(watched, first);
 	}
-	ck_assert(faults(objects[0]));
-	sheaf_cache_free(watched, objects[0]);
-	watched_expect(SHEAF_DEBUG_DOUBLE_FREE, objects[0]);
+	ck_assert(faults(first));
+	sheaf_cache_free(watched, first);
+	watched_expect(SHEAF_DEBUG_DOUBLE_FREE, first);
 	/* A retired one can be read until it is ripe. */
-	sheaf_cache_free_rcu(watched, objects[2]);
-	ck_assert(!faults(objects[2]));
+	sheaf_cache_free_rcu(watched, second);
+	ck_assert(!faults(second));
 	watched_ripen();
-	/* The seventh allocation is sampled as well; of two guards the first one is next. */
-	again = watched_get();
-	ck_assert_ptr_eq(again, objects[0]);
+	/* The seventh allocation is sampled or the eighth; of two guards the first one is next. */
+	for (unsigned i = 0; i < 2; i++)
+		again[i] = watched_get();
+	ck_assert(again[0] == first || again[1] == first);
 	ck_assert_int_eq(sheaf_cache_barrier(watched), 0);
 	sheaf_cache_shrink(watched);
-	ck_assert_int_eq(object_state(object_find(objects[2])), OBJECT_FREE);
-	ck_assert(faults(objects[2]));
-	for (unsigned i = 1; i < 6; i++)
-		if (i != 2)
+	ck_assert_int_eq(object_state(object_find(second)), OBJECT_FREE);
+	ck_assert(faults(second));
+	for (unsigned i = 0; i < 6; i++)
+		if (i != with[0] && i != with[1])
 			sheaf_cache_free(watched, objects[i]);
-	sheaf_cache_free(watched, again);
+	for (unsigned i = 0; i < 2; i++)
+		sheaf_cache_free(watched, again[i]);
 	watched_end();
 	ck_assert_uint_eq(watched_seen.n, 0);
+}
+END_TEST
+
+/* Who allocates two kinds of objects in turn sees some of both sampled, as many as asked for; the same ones with the
+ * same seed, others with another. */
+START_TEST(samples_are_in_step_with_nobody)
+{
+	enum { ALLOCATIONS = 128 };
+	static bool sampled[3][ALLOCATIONS];
+	const unsigned among = 1u << _i;
+
+	for (unsigned run = 0; run < 3; run++) {
+		void *objects[ALLOCATIONS];
+		unsigned of[2] = {0, 0};
+
+		sheaf_gp_manual_init(&watched_manual, 0);
+		watched = watched_make((struct sheaf_debug_attr){.flags = SHEAF_DEBUG_OWNER,
+								 .sample = among,
+								 .guards = ALLOCATIONS,
+								 .seed = run == 2},
+				       (struct sheaf_cache_attr){0});
+		for (unsigned i = 0; i < ALLOCATIONS; i++) {
+			objects[i] = watched_get();
+			sampled[run][i] = object_find(objects[i])->place;
+			of[i % 2] += sampled[run][i];
+		}
+		ck_assert_uint_eq(of[0] + of[1], ALLOCATIONS / among);
+		ck_assert_uint_gt(of[0], 0);
+		ck_assert_uint_gt(of[1], 0);
+		for (unsigned i = 0; i < ALLOCATIONS; i++)
+			sheaf_cache_free(watched, objects[i]);
+		watched_end();
+	}
+	ck_assert_int_eq(memcmp(sampled[0], sampled[1], sizeof(sampled[0])), 0);
+	ck_assert(among == 1 || memcmp(sampled[0], sampled[2], sizeof(sampled[0])) != 0);
 }
 END_TEST
 
@@ -421,6 +464,7 @@ int main(void)
 	tcase_add_loop_test(tc, constructed_objects, 0, 2);
 	tcase_add_loop_test(tc, quarantine_is_in_order, 0, 2);
 	tcase_add_loop_test(tc, sampled_objects, 0, 4);
+	tcase_add_loop_test(tc, samples_are_in_step_with_nobody, 0, 4);
 	tcase_add_loop_test(tc, nowait_calls_ask_nobody, 0, 4);
 	tcase_add_loop_test(tc, nowait_reports_have_no_names, 0, 6);
 	tcase_add_loop_test(tc, callback_over_ripe_objects, 0, 4);

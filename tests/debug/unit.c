@@ -273,23 +273,23 @@ START_TEST(prefilled_sheaves)
 		objects[i] = sheaf_cache_alloc_from(watched, sheaf);
 	ck_assert_uint_eq(watched_seen.n, 0);
 	ck_assert_ptr_null(sheaf_cache_alloc_from(watched, sheaf));
-	watched_expect(SHEAF_DEBUG_OVERUSE, NULL);
+	watched_expect(SHEAF_DEBUG_OVERUSE, sheaf);
 	/* Somebody else is inside. */
 	sheaf->link = sheaf;
 	ck_assert_int_eq(sheaf_cache_refill(watched, &sheaf, 2, 0), -ENOMEM);
-	watched_expect(SHEAF_DEBUG_SHARED_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_SHARED_SHEAF, sheaf);
 	sheaf->link = NULL;
 	ck_assert_int_eq(sheaf_cache_refill(watched, &sheaf, 2, 0), 0);
 	sheaf->link = sheaf;
 	ck_assert_ptr_null(sheaf_cache_alloc_from(watched, sheaf));
-	watched_expect(SHEAF_DEBUG_SHARED_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_SHARED_SHEAF, sheaf);
 	sheaf->link = NULL;
 	objects[3] = sheaf_cache_alloc_from(watched, sheaf);
 	ck_assert_ptr_nonnull(objects[3]);
 	/* Who is inside will still write to link, so nobody may chain it by that. */
 	sheaf->link = sheaf;
 	sheaf_cache_return(watched, sheaf);
-	watched_expect(SHEAF_DEBUG_SHARED_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_SHARED_SHEAF, sheaf);
 	ck_assert_ptr_eq(sheaf->link, sheaf);
 	ck_assert(sheaf->mark & MARK_LENT);
 	sheaf->link = NULL;
@@ -313,13 +313,15 @@ START_TEST(sheaves_of_other_caches)
 	ck_assert_ptr_nonnull(sheaf);
 	/* Nothing is done: it goes on with its own. */
 	ck_assert_ptr_null(sheaf_cache_alloc_from(watched, sheaf));
-	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, sheaf);
 	ck_assert_ptr_nonnull(strstr(watched_seen.text, "prefilled sheaf of another cache"));
+	ck_assert_ptr_nonnull(strstr(watched_seen.text, ", of cache other"));
+	ck_assert_str_eq(watched_seen.last.owner, "other");
 	ck_assert_int_eq(sheaf_cache_refill(watched, &sheaf, 300, 0), -ENOMEM);
-	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, sheaf);
 	ck_assert_ptr_eq(sheaf, same);
 	sheaf_cache_return(watched, sheaf);
-	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, sheaf);
 	ck_assert_uint_eq(sheaf->size, 3);
 	object = sheaf_cache_alloc_from(other, sheaf);
 	ck_assert_ptr_nonnull(object);
@@ -327,7 +329,7 @@ START_TEST(sheaves_of_other_caches)
 	ck_assert_int_eq(sheaf_cache_refill(other, &sheaf, 300, 0), 0);
 	ck_assert_uint_eq(watched_seen.n, 0);
 	sheaf_cache_return(watched, sheaf);
-	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_WRONG_SHEAF, sheaf);
 	sheaf_cache_return(other, sheaf);
 	sheaf_cache_free(other, object);
 	ck_assert_int_eq(sheaf_cache_destroy(other, NULL), 0);
@@ -348,17 +350,17 @@ START_TEST(sheaves_after_their_return)
 	sheaf_cache_return(watched, sheaf);
 	ck_assert_uint_eq(watched_seen.n, 0);
 	sheaf_cache_return(watched, sheaf);
-	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, sheaf);
 	ck_assert_ptr_nonnull(strstr(watched_seen.text, "prefilled sheaf used after its return"));
 	ck_assert_ptr_null(sheaf_cache_alloc_from(watched, sheaf));
-	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, sheaf);
 	ck_assert_int_eq(sheaf_cache_refill(watched, &sheaf, 2, 0), -ENOMEM);
-	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, sheaf);
 	ck_assert_ptr_eq(sheaf, same);
 	/* In a chain its link says nothing of borrowers. */
 	sheaf->link = sheaf;
 	sheaf_cache_return(watched, sheaf);
-	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, NULL);
+	watched_expect(SHEAF_DEBUG_RETURNED_SHEAF, sheaf);
 	ck_assert_ptr_eq(sheaf->link, sheaf);
 	sheaf->link = NULL;
 	ck_assert(sheaf_cache_check(watched));

@@ -86,6 +86,9 @@ def run(command, words, program, *args):
 
 
 FREED = ("use-after-free", "write-after-free", "use-after-retire", "write-after-retire", "double-free")
+# Reports about sheaves, which have no history; and of what is found by nobody's call, but at the end.
+SHEAVES = ("beyond-prefill", "prefill-at-once", "prefill-of-another", "return-twice")
+UNSEEN = ("leak", "destroy-live")
 CHECKERS = ("atruntime", "memcheck", "helgrind", "drd", "asan", "tsan")
 
 
@@ -98,9 +101,14 @@ def also(name, checker, expected, output):
         history = ["inside a block of size", "free'd", "alloc'd"]
         known = checker in ("atruntime", "memcheck") and name in FREED
         return [rf"{re.escape(name)}\.c:\d+", *(history if known else [])]
-    if checker == "debugmode" and name in FREED:
-        return ["allocated by thread", "freed by thread"]
-    return []
+    if checker != "debugmode":
+        return []
+    more = [r"libsheaf: cache \w+: ", "found by thread"]
+    if name in SHEAVES:
+        return [*more, "prefilled sheaf .*: 0x"]
+    if name in UNSEEN:
+        more.pop()
+    return [*more, "allocated by thread", *(["freed by thread"] if name in FREED else [])]
 
 
 def judge(name, checker, expected, buggy, corrected):

@@ -6,7 +6,7 @@
  * threads, up to a number of preemptions, as far as the runs go) gives, takes and ends of periods are linearizable to a
  * queue whose oldest sheaf can be had once its ticket has elapsed. A take beside another one may find nothing (G4).
  * Counts and invariants are right when the threads are done; and a barrier has waited for every give that was
- * over when it began. Begins with a proof that queues are told from bags.
+ * over when it began. Begins with a proof that histories are told apart.
  */
 #include <sheaf/recycler.h>
 
@@ -87,13 +87,19 @@ static uint64_t lazy_ticket(struct sheaf_gp *source)
 	return fetch_add_acq_rel(&now, 0);
 }
 
+/* Others may be in between, but the end of a period is one moment. */
 static void step(void)
 {
-	unsigned began = history_begin(&history);
-	uint64_t ticket = fetch_add_acq_rel(&now, 1);
+	uint64_t ticket;
+	unsigned began;
 
-	store_release(&gp.completed, ticket);
-	history_end(&history, began, STEP, 0, since_first(ticket));
+	schedule_point();
+	ticket = fetch_add_acq_rel(&now, 1);
+	schedule_point();
+	began = history_begin(&history);
+	if (!sheaf_gp_not_after(ticket, gp.completed))
+		store_release(&gp.completed, ticket);
+	history_end(&history, began, STEP, 0, since_first(gp.completed));
 }
 
 static int lazy_wait(struct sheaf_gp *source, uint64_t ticket)
@@ -136,8 +142,11 @@ static void begin(void)
 static void give(unsigned me)
 {
 	unsigned i = given[me] * 2 + me, began = history_begin(&history);
+	uint64_t before = now;
 
 	sheaf_recycler_give(&recycler, sheaves[i]);
+	errors += !sheaf_gp_not_after(before, sheaves[i]->ticket) ||
+		  !sheaf_gp_not_after(sheaves[i]->ticket, now);
 	history_end(&history, began, GIVE, (int)i, since_first(sheaves[i]->ticket));
 	given[me]++;
 }
@@ -164,7 +173,7 @@ static const char *end(void)
 	if (!right)
 		return "an invariant is broken";
 	if (errors)
-		return "a barrier is early";
+		return "a barrier is early, or a ticket of another moment";
 	if (!history_linearizable(&history, &a_queue))
 		return "a sheaf twice, lost, early, out of order, or not when it is ripe";
 	return sheaf_recycler_fini(&recycler) ? "a count is wrong" : NULL;

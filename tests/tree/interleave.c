@@ -9,7 +9,7 @@
  *
  *  - Loads: each is of a state between those when it began and when it ended, and none
  *    is older than the one before: so that a write is seen as a whole. As one writer gives the states their order,
- *    loads and stores are linearizable.
+ *    stores and that reader's loads are linearizable.
  *  - A scan, up or down, after a load: in order, without overlap; what it meets is in a state
  *    that is no older than the load's, though it may be cut at the side it came from; what
  *    all those states share it meets.
