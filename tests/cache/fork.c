@@ -360,7 +360,7 @@ START_TEST(child_seals_by_age)
 	if (pid == 0) {
 		/* Into an empty slot: nothing is sealed, no ticket is taken. */
 		sheaf_cache_free_rcu(caches[0], objects[1]);
-		for (end = test_ms() + 15000; !stats.aged && test_ms() < end;) {
+		for (end = test_patience_ms() + 15000; !stats.aged && test_patience_ms() < end;) {
 			test_sleep_ms(1);
 			sheaf_cache_stats(caches[0], &stats, sizeof(stats));
 		}

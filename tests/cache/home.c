@@ -392,19 +392,19 @@ END_TEST
 /* What is freed far from home while the task rests wakes it. */
 START_TEST(late_strangers_are_trimmed)
 {
-	uint64_t deadline = test_ms() + 20000;
+	uint64_t deadline = test_patience_ms() + 20000;
 
 	begin((struct sheaf_cache_attr){.trim_us = 30000});
 	move_to(1);
 	get(0, 2);
 	while (arena_out(&arena) != 2 || load_relaxed(&cache->trim_task.armed)) {
-		ck_assert_uint_lt(test_ms(), deadline);
+		ck_assert_uint_lt(test_patience_ms(), deadline);
 		test_sleep_ms(5);
 	}
 	here = 0;
 	put(0, 2);
 	while (arena_out(&arena)) {
-		ck_assert_uint_lt(test_ms(), deadline);
+		ck_assert_uint_lt(test_patience_ms(), deadline);
 		test_sleep_ms(5);
 	}
 	end();

@@ -9,6 +9,7 @@
  */
 #include "arena.h"
 #include "base/atomic.h"
+#include "child.h"
 #include "common.h"
 
 #include <dirent.h>
@@ -80,7 +81,7 @@ static void hold_something(void)
 START_TEST(group_above_its_limit)
 {
 	struct sheaf_pressure_attr attr = {.size = sizeof(attr), .events = path};
-	uint64_t deadline = test_ms() + 20000;
+	uint64_t deadline = test_patience_ms() + 20000;
 	unsigned files = open_files();
 
 	ck_assert_int_eq(sheaf_pressure_start(&attr), 0);
@@ -92,7 +93,7 @@ START_TEST(group_above_its_limit)
 		ck_assert_uint_gt(arena_out(&arena), 0);
 		write_events(i, 7 + i);
 		while (arena_out(&arena)) {
-			ck_assert_uint_lt(test_ms(), deadline);
+			ck_assert_uint_lt(test_patience_ms(), deadline);
 			test_sleep_ms(1);
 		}
 	}
@@ -214,7 +215,7 @@ START_TEST(child_of_a_stop)
 	struct sheaf_pressure_attr attr = {.size = sizeof(attr), .events = path};
 	uint32_t stopping = 0;
 	pthread_t thread;
-	int status;
+	int ended;
 	pid_t pid;
 
 	arena.hook = hold_up;
@@ -229,14 +230,12 @@ START_TEST(child_of_a_stop)
 		test_sleep_ms(1);
 	test_sleep_ms(20);
 	pid = fork();
-	if (pid == 0) {
-		alarm(20);
+	if (pid == 0)
 		_exit(sheaf_pressure_stop() != 0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ended = child_end(pid);
 	store_release(&hold, 0);
 	pthread_join(thread, NULL);
-	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(ended, 0);
 }
 END_TEST
 

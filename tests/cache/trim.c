@@ -335,7 +335,7 @@ END_TEST
 /* Without a source too: by the library's thread, which then rests. */
 START_TEST(unused_caches_end_empty)
 {
-	uint64_t deadline = test_ms() + 20000;
+	uint64_t deadline = test_patience_ms() + 20000;
 	uint32_t armed = 1;
 
 	begin((struct sheaf_cache_attr){.trim_us = 30000});
@@ -343,7 +343,7 @@ START_TEST(unused_caches_end_empty)
 		get(0, 20 * CAPACITY);
 		put(0, 20 * CAPACITY);
 		while (arena_out(&arena) || armed) {
-			ck_assert_uint_lt(test_ms(), deadline);
+			ck_assert_uint_lt(test_patience_ms(), deadline);
 			test_sleep_ms(5);
 			armed = load_relaxed(&cache->trim_task.armed);
 		}
@@ -357,10 +357,10 @@ END_TEST
 /* Until the cache has nothing, and its task rests. */
 static void wait_for_rest(uint64_t out)
 {
-	uint64_t deadline = test_ms() + 20000;
+	uint64_t deadline = test_patience_ms() + 20000;
 
 	while (arena_out(&arena) != out || load_relaxed(&cache->trim_task.armed)) {
-		ck_assert_uint_lt(test_ms(), deadline);
+		ck_assert_uint_lt(test_patience_ms(), deadline);
 		test_sleep_ms(5);
 	}
 }
@@ -640,15 +640,15 @@ START_TEST(bursts_leave_nothing)
 	for (unsigned i = 1; i < n; i++)
 		sheaf_cache_free(cache, many[i]);
 	/* The time of the attribute is 300 ms; a busy machine may take longer. */
-	start = test_ms();
+	start = test_patience_ms();
 	do {
 		test_sleep_ms(10);
 		after = resident();
-	} while (test_ms() < start + 20000 &&
+	} while (test_patience_ms() < start + 20000 &&
 		 (cache_stats(cache).held_slots || (!test_slow() && after > before + before / 10)));
 	printf("# resident: before %llu, peak %llu, after %llu ms %llu KiB\n",
 	       (unsigned long long)before >> 10, (unsigned long long)peak >> 10,
-	       (unsigned long long)(test_ms() - start), (unsigned long long)after >> 10);
+	       (unsigned long long)(test_patience_ms() - start), (unsigned long long)after >> 10);
 	if (!test_slow()) {
 		ck_assert_uint_gt(peak, before + 200 * (1u << 20));
 		ck_assert_uint_le(after, before + before / 10);

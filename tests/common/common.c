@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "common.h"
 
+#include "base/atomic.h"
 #include "base/memory.h"
 
 #include <sched.h>
@@ -220,6 +221,18 @@ uint64_t test_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t test_patience_ms(void)
+{
+	static uint64_t looked, patience;
+	uint64_t before = load_relaxed(&looked), now = test_ms(),
+		 gap = now > before ? now - before : 0;
+
+	/* Of those who look at the same time one counts. */
+	if (gap && cas_weak_relaxed(&looked, &before, now))
+		fetch_add_relaxed(&patience, gap < 50 ? gap : 50);
+	return load_relaxed(&patience);
 }
 
 void test_sleep_ms(unsigned ms)

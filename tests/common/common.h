@@ -62,6 +62,10 @@ bool test_child_good(int status, const char *name);
 uint64_t test_ms(void);
 void test_sleep_ms(unsigned ms);
 
+/* For limits of what never ends if it is wrong, looked at again and again: the same, but of the time since the last
+ * look, by any thread, 50 ms count at most. A whole machine may stand still for longer than a test is patient. */
+uint64_t test_patience_ms(void);
+
 /* Between two looks at what another thread does. Not sched_yield() alone: who yields in a loop is
  * put back further each time, and may then wait for seconds beside others who do not. */
 void test_pause(void);

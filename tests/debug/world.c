@@ -573,10 +573,10 @@ static struct sheaf *lent;
 
 static void *use_lent(void *arg)
 {
-	uint64_t end = test_ms() + 10000;
+	uint64_t end = test_patience_ms() + 10000;
 
 	(void)arg;
-	while (!load_relaxed(&shared.kinds[SHEAF_DEBUG_SHARED_SHEAF]) && test_ms() < end) {
+	while (!load_relaxed(&shared.kinds[SHEAF_DEBUG_SHARED_SHEAF]) && test_patience_ms() < end) {
 		void *object = sheaf_cache_alloc_from(shared.cache, lent);
 
 		if (!object)

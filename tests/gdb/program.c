@@ -5,10 +5,12 @@
  * A program for gdb: brings objects into each state that they can be in, prints what it knows of them, and stops
  * in a function of its own. gdb has to find the same.
  */
+#define _GNU_SOURCE
 #include <sheaf/cache.h>
 #include <sheaf/debug.h>
 #include <sheaf/tree.h>
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -73,6 +75,19 @@ static void *watch_one(void)
 	return object;
 }
 
+/* What lies in which slot is to be the same with slots per CPU. */
+static void stay_here(void)
+{
+	cpu_set_t set;
+	int cpu = sched_getcpu();
+
+	CPU_ZERO(&set);
+	if (cpu >= 0)
+		CPU_SET((unsigned)cpu, &set);
+	if (cpu < 0 || sched_setaffinity(0, sizeof(set), &set))
+		perror("may move to another CPU");
+}
+
 int main(void)
 {
 	struct sheaf_cache_attr attr = {.size = sizeof(attr),
@@ -87,6 +102,7 @@ int main(void)
 	unsigned i;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	stay_here();
 	sheaf_gp_manual_init(&manual, 1);
 	must(sheaf_cache_create(&cache, &attr));
 	counted = cache;

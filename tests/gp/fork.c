@@ -184,10 +184,10 @@ static void end(void)
 
 static bool served(uint64_t ticket)
 {
-	uint64_t limit = test_ms() + SERVED_MS;
+	uint64_t limit = test_patience_ms() + SERVED_MS;
 
 	while (!sheaf_gp_elapsed(gp, ticket)) {
-		if (test_ms() > limit)
+		if (test_patience_ms() > limit)
 			return false;
 		test_pause();
 	}
@@ -381,10 +381,10 @@ START_TEST(period_after_the_hooks)
 		if (_i == 1 && sheaf_gp_wait(gp, ticket))
 			_exit(100);
 		/* Who only hurries and polls. */
-		for (uint64_t give_up = test_ms() + SERVED_MS;
+		for (uint64_t give_up = test_patience_ms() + SERVED_MS;
 		     _i == 2 && !sheaf_gp_elapsed(gp, ticket);) {
 			sheaf_gp_hurry(gp);
-			if (test_ms() > give_up)
+			if (test_patience_ms() > give_up)
 				_exit(101);
 			test_pause();
 		}

@@ -86,9 +86,10 @@ def run(command, words, program, *args):
 
 
 FREED = ("use-after-free", "write-after-free", "use-after-retire", "write-after-retire", "double-free")
-# Reports about sheaves, which have no history; and of what is found by nobody's call, but at the end.
+# About sheaves, which have no history; found at the end, by no call of the program; before the object was allocated.
 SHEAVES = ("beyond-prefill", "prefill-at-once", "prefill-of-another", "return-twice")
-UNSEEN = ("leak", "destroy-live")
+AT_THE_END = ("leak", "destroy-live", "write-after-free")
+UNUSED = ("overflow-in-constructor",)
 CHECKERS = ("atruntime", "memcheck", "helgrind", "drd", "asan", "tsan")
 
 
@@ -103,12 +104,10 @@ def also(name, checker, expected, output):
         return [rf"{re.escape(name)}\.c:\d+", *(history if known else [])]
     if checker != "debugmode":
         return []
-    more = [r"libsheaf: cache \w+: ", "found by thread"]
-    if name in SHEAVES:
-        return [*more, "prefilled sheaf .*: 0x"]
-    if name in UNSEEN:
-        more.pop()
-    return [*more, "allocated by thread", *(["freed by thread"] if name in FREED else [])]
+    return [r"libsheaf: cache \w+: ",
+            *([] if name in AT_THE_END else ["found by thread"]),
+            *(["prefilled sheaf .*: 0x"] if name in SHEAVES else [] if name in UNUSED else ["allocated by thread"]),
+            *(["freed by thread"] if name in FREED else [])]
 
 
 def judge(name, checker, expected, buggy, corrected):
@@ -170,8 +169,10 @@ def self_test(root):
           (0, "")), 0),
         (("double-free", "memcheck", "bad", (1, "bad double-free.c:3"), (0, "")), 3),
         (("double-free", "memcheck", "bad", (1, "bad double-free.c:3\nlibsheaf: double free"), (0, "")), 3),
-        (("double-free", "debugmode", "bad", (1, "libsheaf: bad, found by thread 1, allocated by thread 1"),
+        (("double-free", "debugmode", "bad", (1, "libsheaf: cache x: bad, found by thread 1, allocated by thread 1"),
           (0, "")), 1),
+        (("leak", "debugmode", "bad", (1, "libsheaf: bad"), (0, "")), 2),
+        (("return-twice", "debugmode", "bad", (1, "libsheaf: cache x: bad prefilled sheaf, found by thread 1"), (0, "")), 1),
         (("x", "plain", None, None, (0, "")), 0),
         (("x", "plain", None, None, (66, "")), 1),
     ]

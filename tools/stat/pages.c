@@ -25,6 +25,8 @@
 #include <unistd.h>
 
 #define PATIENCE_NS UINT64_C(2000000000)
+/* And not before so many looks: while the whole machine stands still nobody answers. */
+#define LOOKS_LEAST 20
 /* A program has its lock by then. */
 #define YOUNG_S 10
 #define RECORDS_MOST (UINT32_C(1) << 14)
@@ -241,6 +243,7 @@ enum found look_update(struct look *look)
 	uint64_t end = now_ns() + PATIENCE_NS;
 	struct reading r;
 	uint32_t request;
+	unsigned looks = 0;
 	enum found found;
 
 	if (!ask(look, &request))
@@ -248,7 +251,7 @@ enum found look_update(struct look *look)
 	while ((found = read_update(look, request, &r)) == FOUND_SILENT) {
 		if (!is_held(look->fd, look->pid))
 			return FOUND_LEFT;
-		if (now_ns() >= end)
+		if (++looks > LOOKS_LEAST && now_ns() >= end)
 			return FOUND_SILENT;
 		/* Another one who asked at the same time may have put his number, which was lower, over ours. */
 		if ((int32_t)(r.head.request - request) < 0 && !ask(look, &request))

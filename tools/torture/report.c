@@ -66,7 +66,7 @@ static void say_thread(int fd, const struct worker *w, const char *name, uint64_
 
 void report_threads(int fd)
 {
-	uint64_t now = now_ms();
+	uint64_t now = load_relaxed(&torture.watched_ms);
 	unsigned i;
 
 	for (i = 0; i < torture.options.threads; i++)

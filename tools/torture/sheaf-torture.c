@@ -36,12 +36,20 @@ bool plant_now(enum plant plant)
 	       !exchange_relaxed(&torture.planted, 1);
 }
 
+/* Between two looks: more than that is a machine that stands still. */
+#define LOOK_MOST_MS 200
+
 /* Ends the run if somebody is in one operation for too long. */
 static void watch(void)
 {
-	uint64_t now = now_ms(), most = torture.options.patience * 1000;
+	static uint64_t looked;
+	uint64_t before = looked, now, most = torture.options.patience * 1000;
 	unsigned i;
 
+	looked = now_ms();
+	now = load_relaxed(&torture.watched_ms);
+	now += before && looked - before < LOOK_MOST_MS ? looked - before : LOOK_MOST_MS;
+	store_relaxed(&torture.watched_ms, now);
 	for (i = 0; i <= torture.options.threads; i++) {
 		const struct worker *w =
 			i < torture.options.threads ? &torture.workers[i] : &torture.disturber;

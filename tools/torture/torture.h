@@ -148,7 +148,7 @@ struct worker {
 	/* For the watchdog, atomic. */
 	const char *doing;
 	const char *with;
-	uint64_t since_ms;
+	uint64_t since_ms; /* by the watchdog's clock */
 	uint64_t steps;
 	/* Of the thread, or of main() while there is none. */
 	struct stamp *hand[CACHES][HAND];
@@ -189,6 +189,8 @@ struct torture {
 	pid_t pid; /* main()'s */
 	struct counts counts;
 	uint64_t begun_ms;
+	/* The watchdog's clock, atomic: stands still while the whole machine does. */
+	uint64_t watched_ms;
 };
 
 extern struct torture torture;

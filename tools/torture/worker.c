@@ -27,7 +27,7 @@ uint64_t worker_owner(const struct worker *w)
 
 void worker_note(struct worker *w, const char *doing, const char *with)
 {
-	store_relaxed(&w->since_ms, now_ms());
+	store_relaxed(&w->since_ms, load_relaxed(&torture.watched_ms));
 	store_relaxed(&w->with, with);
 	store_relaxed(&w->doing, doing);
 }
