@@ -62,8 +62,8 @@
  *  G7  A trim takes what it takes as any other taker does (G1). Which it takes is a guess by
  *      addresses: cells that hold what they held at the last trim, up to the first one that
  *      does not any more. G4 makes it a good one: takers come from above.
- *  G8  A take may return NULL while sheaves are on their way: arriving, or in the hands of
- *      a taker who rearranges the chain. Never while the barn is at rest and not empty.
+ *  G8  A take that returns NULL has found its side empty at one moment (`filled` 0, and no chain), or another
+ *      taker had the chain in its hands, to rearrange it. What arrives is not there before its bit is set.
  *
  * fork() copies the barn with whatever others are doing to it; nobody is kept out. In the
  * child, barn_fork_child() makes I1 to I4 hold again, before anything else is done there:
