@@ -4,7 +4,7 @@
 /*
  * Proves that the library bears what a system may refuse, from the start or in the midst of
  * use: membarrier(2), with each error that filters give, rseq(2), mmap(2), madvise(2), mbind(2), new
- * threads, address space. In each case calls give a clear answer or take another way, nothing
+ * threads, what a watch for memory pressure is made of, address space. In each case calls give a clear answer or take another way, nothing
  * is lost, and where the fault ends they succeed again.
  *
  * Each case is this program once more, with its number as argument: filters hold for a process.
@@ -20,6 +20,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sheaf/pressure.h>
 #include <sheaf/slab.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -409,6 +410,63 @@ static void threads_refused(int error, unsigned slots)
 	_exit(EXIT_SUCCESS);
 }
 
+static int lowest_free_fd(void)
+{
+	int fd = dup(STDIN_FILENO);
+
+	close(fd);
+	return fd;
+}
+
+/* No watch for memory pressure can be had without this call, and nothing of it stays. */
+static void pressure_without(long number, long other, int error)
+{
+	const struct sheaf_pressure_attr attr = {.size = sizeof(attr),
+						 .events = "/proc/self/status"};
+	int fd = lowest_free_fd(), i;
+
+	expect(sheaf_pressure_start(&attr) == 0);
+	expect(sheaf_pressure_stop() == 0);
+	refuse(number, error);
+	if (other)
+		refuse(other, error);
+	for (i = 0; i < 3; i++) {
+		expect(sheaf_pressure_start(&attr) == -error);
+		expect(lowest_free_fd() == fd);
+	}
+	expect(sheaf_pressure_stop() == 0);
+	/* A leak checker would look with a thread of its own. */
+	_exit(EXIT_SUCCESS);
+}
+
+static void pressure_eventfd(int error, unsigned slots)
+{
+	(void)slots;
+	pressure_without(SYS_eventfd2, 0, error);
+}
+
+static void pressure_inotify(int error, unsigned slots)
+{
+	(void)slots;
+	pressure_without(SYS_inotify_init1, 0, error);
+}
+
+static void pressure_inotify_watch(int error, unsigned slots)
+{
+	(void)slots;
+	pressure_without(SYS_inotify_add_watch, 0, error);
+}
+
+static void pressure_thread(int error, unsigned slots)
+{
+	(void)slots;
+#ifdef SYS_clone3
+	pressure_without(SYS_clone, SYS_clone3, error);
+#else
+	pressure_without(SYS_clone, 0, error);
+#endif
+}
+
 #define NO_AREAS "glibc.pthread.rseq=0"
 #define T SHEAF_SLOTS_THREAD
 #define C SHEAF_SLOTS_CPU
@@ -438,6 +496,10 @@ static const struct refusal {
 	{"advice, EPERM", advice_refused, EPERM, 0, NULL},
 	{"threads, EAGAIN", threads_refused, EAGAIN, 0, NULL},
 	{"threads, EPERM", threads_refused, EPERM, 0, NULL},
+	{"pressure, eventfd, EMFILE", pressure_eventfd, EMFILE, 0, NULL},
+	{"pressure, inotify, EMFILE", pressure_inotify, EMFILE, 0, NULL},
+	{"pressure, inotify watch, ENOSPC", pressure_inotify_watch, ENOSPC, 0, NULL},
+	{"pressure, thread, EPERM", pressure_thread, EPERM, 0, NULL},
 };
 
 #define REFUSALS (sizeof(refusals) / sizeof(refusals[0]))

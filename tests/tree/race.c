@@ -10,7 +10,7 @@
  *    from before its full store, nor a hole, whichever key it loads and however it scans:
  *    each store is seen as a whole. Scans find the window covered without seams.
  *  - Ranges that are never written to, with others coming and going between them: each
- *    scan sees each of them once, in order, and nothing twice.
+ *    scan sees each of them once, in order, and nothing twice, and no free place that a reader finds is in one.
  *  - The same of single keys alone, which leaves of points hold: those that stay are found by each
  *    load, with an entry that is theirs, and so are others or they are not there.
  *  - Entries are retired through a cache and filled with rubbish when they are reused;
@@ -351,10 +351,34 @@ static void scan_fixed(struct worker *w, bool up)
 	w->bad += fixed != FIXED;
 }
 
+/* In the window, and where no range is that stays. */
+static void find_room(struct worker *w)
+{
+	struct sheaf_tree_gap gap = {
+		.min = test_below(&w->state, STEP * FIXED),
+		.size = 1 + test_below(&w->state, STEP - 8),
+		.highest = test_below(&w->state, 2),
+	};
+	uint64_t at = 0;
+	int err;
+
+	gap.max = gap.min + test_below(&w->state, STEP * FIXED - gap.min);
+	sheaf_gp_read_lock(&w->world->gp.gp);
+	err = sheaf_tree_gap_rcu(w->world->tree, &gap, &at);
+	sheaf_gp_read_unlock(&w->world->gp.gp);
+	if (err)
+		w->bad += err != -ENOSPC && err != -EAGAIN;
+	else
+		w->bad += at < gap.min || at + gap.size - 1 > gap.max || at % STEP < 8 ||
+			  at % STEP + gap.size > STEP;
+}
+
 static void read_between(struct worker *w)
 {
 	do {
 		scan_fixed(w, test_below(&w->state, 2));
+		for (unsigned i = 0; i < 10; i++)
+			find_room(w);
 		w->done++;
 	} while (!stopped(w->world) && !w->bad);
 }
