@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: the libsheaf authors
 """
-Lists the lines that no test ran, by file, with the reason.
+Lists the lines that no test ran, by file, with the reason; and how many branches of those that were.
 
 usage: uncovered.py COVERAGE.JSON REASONS
 
@@ -40,13 +40,15 @@ def main(coverage, list_of_reasons):
     for file in sorted(json.load(open(coverage, encoding="utf-8"))["files"], key=lambda f: f["file"]):
         name = file["file"]
         missed = [l["line_number"] for l in file["lines"] if not l["gcovr/noncode"] and not l["count"]]
+        ways = sum(not b["count"] for l in file["lines"] if l["count"] for b in l["branches"])
+        ways = f"; {ways} branches of other lines" if ways else ""
         most, reason = reasons.pop(name, (FEW, None))
         if len(missed) > most:
             bad = 1
             print(f"{name}: {len(missed)} lines are not run, a reason is given for {most if reason else 0}: {runs(missed)}"
                   + (f"  ({reason})" if reason else ""))
-        elif missed:
-            print(f"{name}: {runs(missed)}" + (f"  ({reason})" if reason else ""))
+        elif missed or ways:
+            print(f"{name}: {runs(missed)}{ways}" + (f"  ({reason})" if reason else ""))
     for name in reasons:
         bad = 1
         print(f"{name}: has a reason but needs none")
