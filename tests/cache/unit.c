@@ -12,6 +12,7 @@
  */
 #include "arena.h"
 #include "base/memory.h"
+#include "base/topology.h"
 #include "cache_state.h"
 #include "common.h"
 
@@ -81,6 +82,12 @@ static void refuse(const struct sheaf_cache_attr *attr)
 	ck_assert(!arena.destroyed);
 }
 
+static int always_first(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
 START_TEST(wrong_attributes_are_refused)
 {
 	static const struct sheaf_backend_ops no_alloc = {.name = "no alloc"};
@@ -104,6 +111,13 @@ START_TEST(wrong_attributes_are_refused)
 	(a = right())->capacity = 65537;
 	refuse(a);
 	(a = right())->nodes = 65;
+	refuse(a);
+	(a = right())->barns_per_node = TOPOLOGY_CACHES_MAX + 1;
+	a->current_node = always_first;
+	refuse(a);
+	/* Who tells them apart? */
+	(a = right())->barns_per_node = 2;
+	a->current_node = NULL;
 	refuse(a);
 	(a = right())->backend.ops = &no_alloc;
 	refuse(a);

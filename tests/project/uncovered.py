@@ -6,14 +6,12 @@ Lists the lines that no test ran, by file, with the reason; and how many branche
 
 usage: uncovered.py COVERAGE.JSON REASONS
 
-REASONS has a line "FILE N: reason" for each file with more than FEW such lines: the reason is
+REASONS has a line "FILE N: reason" for each file with such lines: the reason is
 for up to N of them. Exit code 1: a file has no reason, or more lines than it is for; or a reason
-is there for a file that needs none.
+is there for a file that is none.
 """
 import json
 import sys
-
-FEW = 5
 
 
 def runs(numbers):
@@ -42,7 +40,7 @@ def main(coverage, list_of_reasons):
         missed = [l["line_number"] for l in file["lines"] if not l["gcovr/noncode"] and not l["count"]]
         ways = sum(not b["count"] for l in file["lines"] if l["count"] for b in l["branches"])
         ways = f"; {ways} branches of other lines" if ways else ""
-        most, reason = reasons.pop(name, (FEW, None))
+        most, reason = reasons.pop(name, (0, None))
         if len(missed) > most:
             bad = 1
             print(f"{name}: {len(missed)} lines are not run, a reason is given for {most if reason else 0}: {runs(missed)}"
@@ -51,7 +49,7 @@ def main(coverage, list_of_reasons):
             print(f"{name}: {runs(missed)}{ways}" + (f"  ({reason})" if reason else ""))
     for name in reasons:
         bad = 1
-        print(f"{name}: has a reason but needs none")
+        print(f"{name}: has a reason but is no file that is measured")
     return bad
 
 

@@ -261,6 +261,8 @@ START_TEST(higher_tree_needs_more)
 	expect(sheaf_tree_insert_locked(rig.tree, &prep, 1, 1, &prep) == -EEXIST);
 	expect(sheaf_tree_erase_locked(rig.tree, &prep, UINT64_MAX, &entry) == -ENOENT);
 	expect(sheaf_tree_store_locked(rig.tree, &prep, 1, 0, &prep) == -EINVAL);
+	expect(sheaf_tree_erase_range_locked(rig.tree, &prep, 1, 0) == -EINVAL);
+	expect(sheaf_tree_erase_range_locked(rig.tree, &prep, 1, 1) == -EAGAIN);
 	sheaf_tree_unlock(rig.tree);
 	expect(prep.writes == 3);
 	expect(sheaf_tree_load(rig.tree, 1) == &rig);
@@ -276,6 +278,16 @@ START_TEST(higher_tree_needs_more)
 	expect(entry == &prep);
 	sheaf_tree_unlock(rig.tree);
 	sheaf_tree_finish(rig.tree, &prep);
+	/* A range at once. */
+	expect(sheaf_tree_prepare(rig.tree, &prep, 2) == 0);
+	sheaf_tree_lock(rig.tree);
+	expect(sheaf_tree_store_locked(rig.tree, &prep, 1, 9, &prep) == 0);
+	expect(sheaf_tree_erase_range_locked(rig.tree, &prep, 3, 5) == 0);
+	sheaf_tree_unlock(rig.tree);
+	sheaf_tree_finish(rig.tree, &prep);
+	expect(sheaf_tree_load(rig.tree, 2) == &prep && sheaf_tree_load(rig.tree, 6) == &prep);
+	expect(!sheaf_tree_load(rig.tree, 3) && !sheaf_tree_load(rig.tree, 5));
+	expect(sheaf_tree_store(rig.tree, 0, UINT64_MAX, NULL) == 0);
 	rig_fini(&rig);
 }
 END_TEST

@@ -36,6 +36,8 @@ START_TEST(arguments_are_checked)
 	struct sheaf_tree_prep prep;
 	struct sheaf_cache *cache;
 	struct sheaf_tree *tree;
+	struct sheaf_tree_range range;
+	size_t got;
 	uint64_t at;
 
 	ck_assert_int_eq(sheaf_tree_create(&tree, NULL), -EINVAL);
@@ -60,6 +62,7 @@ START_TEST(arguments_are_checked)
 	ck_assert_int_eq(sheaf_tree_lowest_gap(rig.tree, 0, 9, 0, 0, &at), -EINVAL);
 	ck_assert_int_eq(sheaf_tree_lowest_gap(rig.tree, 1, 0, 1, 0, &at), -EINVAL);
 	ck_assert_int_eq(sheaf_tree_highest_gap(rig.tree, 0, 9, 1, 3, &at), -EINVAL);
+	ck_assert_int_eq(sheaf_tree_snapshot_range(rig.tree, 1, 0, &range, 1, &got, 0), -EINVAL);
 	ck_assert_int_eq(sheaf_tree_dump(rig.tree, (enum sheaf_tree_form)7, stdout), -EINVAL);
 }
 END_TEST
