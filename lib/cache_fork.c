@@ -83,9 +83,9 @@ static void let_go_in_child(struct sheaf_cache *cache)
 		budget_fork_child(cache);
 	/* Nobody trims or walks in the child. */
 	store_relaxed(&cache->pins, 0);
-	pthread_mutex_init(&cache->trim_lock, NULL);
+	fork_free_in_child(&cache->trim_lock);
 	/* Who held it was waiting for transits; nobody is in one any more. */
-	pthread_mutex_init(&cache->phase_lock, NULL);
+	fork_free_in_child(&cache->phase_lock);
 	fork_unlock_in_child(&cache->remote_lock);
 }
 

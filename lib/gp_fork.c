@@ -223,7 +223,7 @@ void gp_fork_child(void)
 	gp_fork_generation++;
 	is_torn = is_torn || (load_relaxed(&gate) & INSIDE_ALL);
 	store_relaxed(&gate, 0);
-	pthread_mutex_init(&flavors.lock, NULL);
+	fork_free_in_child(&flavors.lock);
 }
 
 /* The entry of a flavour, else a free one, else FLAVORS. Under the lock. */

@@ -17,6 +17,7 @@
  */
 #include "slot.h"
 
+#include "base/fork.h"
 #include "base/membarrier.h"
 #include "base/memory.h"
 #include "base/probe.h"
@@ -328,7 +329,7 @@ static void orphan_slots(struct sheaf_cache *cache)
 			continue;
 		slot->busy = 0;
 		slot->orphan = true;
-		pthread_mutex_init(&slot->lock, NULL);
+		fork_free_in_child(&slot->lock);
 	}
 }
 

@@ -91,6 +91,16 @@ static inline void fork_unlock(pthread_mutex_t *lock)
 	pthread_mutex_unlock(lock);
 }
 
+/* In a child, a lock that the forking thread does not hold: who did has vanished. DRD wants none made anew that is
+ * not held. */
+static inline void fork_free_in_child(pthread_mutex_t *lock)
+{
+	if (pthread_mutex_trylock(lock))
+		pthread_mutex_init(lock, NULL);
+	else
+		pthread_mutex_unlock(lock);
+}
+
 /* In a child of a program with threads the checker does not see what is unlocked. */
 static inline void fork_unlock_in_child(pthread_mutex_t *lock)
 {
