@@ -156,7 +156,7 @@ struct sheaf_debug_attr {
 	/** One in so many allocations, of objects and prefilled sheaves, fails. Which ones follows from
 	 *  the seed and the number of the call; sheaf_cache_alloc_from() never does. */
 	uint32_t fail;
-	/** Which allocations are sampled, and which fail: any number; the same ones for the same calls. */
+	/** For sampling and failing; any number. */
 	uint64_t seed;
 	/** Called instead of writing to stderr. */
 	sheaf_debug_report_fn *report;

@@ -12,11 +12,15 @@
 #define READERS 2
 #define CHECKERS 2
 
+#define WRAP_MOST_MS 10000
+
 struct party {
 	const struct conform *conform;
 	struct conform_result result;
 	uint64_t state;
 	uint64_t end_ms;
+	/* By test_patience_ms(). */
+	uint64_t limit_ms;
 	uint64_t newest;
 	/* The last that has elapsed. */
 	uint64_t done;
@@ -127,6 +131,11 @@ static void check_once(struct party *p)
 	p->done = ticket;
 }
 
+static bool is_to_wrap(const struct sheaf_gp *gp)
+{
+	return load_acquire(&gp->completed) > UINT64_MAX / 2;
+}
+
 static void *party_main(void *arg)
 {
 	struct party *p = arg;
@@ -137,7 +146,8 @@ static void *party_main(void *arg)
 	}
 	do {
 		check_once(p);
-	} while (test_ms() < p->end_ms);
+	} while (test_ms() < p->end_ms || (p->conform->wraps && is_to_wrap(p->conform->gp) &&
+					   test_patience_ms() < p->limit_ms));
 	fetch_sub_release(&checkers_left, 1);
 	return NULL;
 }
@@ -153,6 +163,7 @@ struct conform_result conform_run(const struct conform *conform, unsigned ms)
 			.conform = conform,
 			.state = seed + i,
 			.end_ms = test_ms() + ms,
+			.limit_ms = test_patience_ms() + ms + WRAP_MOST_MS,
 			.reader = i < READERS,
 		};
 	test_threads(READERS + CHECKERS, party_main, parties, sizeof(parties[0]));

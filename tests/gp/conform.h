@@ -27,6 +27,9 @@ struct conform {
 	void (*quiescent)(void);
 	/* Is there a thread that moves the source on, so that wait() works? Else poll. */
 	bool waits;
+	/* The numbers of its periods are about to wrap: run until they have, as long as a test is patient. Some periods
+	 * have to end for that, and a busy machine may not run them in the time. */
+	bool wraps;
 };
 
 /* What was done, and each kind of broken promise. */
